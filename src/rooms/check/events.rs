@@ -1,0 +1,175 @@
+//! Each event of a room: its identity, its place in the graph, and the rows by which it is found.
+
+use std::sync::Arc;
+
+use ruma::{
+    CanonicalJsonObject,
+    events::TimelineEventType,
+    signatures::{content_hash, required_server_signatures_to_verify_event},
+};
+use store::{Position, Stamped};
+
+use super::{
+    pages::Pages,
+    room::{Kept, RoomCheck},
+};
+use crate::{
+    error::Result,
+    new_event::TxnKey,
+    stored_event::EventMeta,
+    tables::{EVENT_META, EVENT_NUMBERS, EVENT_ROOMS, EVENTS, EventNumber, TIMELINE, TRANSACTIONS},
+};
+
+impl RoomCheck<'_, '_> {
+    /// Checks every event of the room, in the order of their numbers.
+    pub(super) async fn events(&mut self) -> Result<()> {
+        let mut pages = Pages::new(self.store, &EVENTS, self.room.number);
+        while let Some(page) = pages.next().await? {
+            let keys: Vec<_> = page.iter().map(|(key, _)| *key).collect();
+            let metas = self.store.multi_get(&EVENT_META, &keys).await?;
+            for (((_, number), json), meta) in page.into_iter().zip(metas) {
+                self.check.report.events += 1;
+                self.counts.events += 1;
+                match meta {
+                    Some(meta) => self.event(number, json, meta).await?,
+                    None => self.say(format_args!("event {number} has no record")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn event(
+        &mut self,
+        number: EventNumber,
+        json: String,
+        meta: Stamped<EventMeta>,
+    ) -> Result<()> {
+        let event_id = meta.value.event_id.clone();
+        let kept = match self.keep(number, json, meta.position, meta.value) {
+            Ok(kept) => kept,
+            Err(error) => {
+                self.say(format_args!("event {number} ({event_id}) cannot be read: {error}"));
+                return Ok(());
+            }
+        };
+        if kept.is_shown() {
+            self.counts.shown += 1;
+            self.counts.depth_max = self.counts.depth_max.max(kept.pdu.depth.into());
+            self.shown.insert(number.get());
+            if kept.position >= self.check.log_start {
+                self.check.logged_events += 1;
+            }
+        }
+        self.identity(&kept);
+        self.rows_of(&kept).await?;
+        self.graph(&kept).await?;
+        self.authority(&kept).await?;
+        self.state_around(&kept).await
+    }
+
+    /// Its JSON is canonical, and its hash, signature and ID are right.
+    fn identity(&mut self, kept: &Arc<Kept>) {
+        let pdu = &kept.pdu;
+        let object = match event::parse_canonical(&pdu.json) {
+            Ok(object) => object,
+            Err(error) => return self.say_of(kept, format_args!("is not canonical: {error}")),
+        };
+        if !matches!(serde_json::to_string(&object), Ok(json) if json == *pdu.json) {
+            self.say_of(kept, "is not stored as canonical JSON");
+        }
+        match event::reference_event_id(&object, &self.room.rules) {
+            Ok(event_id) if event_id == kept.meta.event_id => {}
+            Ok(event_id) => self.say_of(kept, format_args!("has the reference hash {event_id}")),
+            Err(error) => self.say_of(kept, format_args!("has no reference hash: {error}")),
+        }
+        if pdu.room_id != self.room.room_id {
+            self.say_of(kept, format_args!("is of the room {}", pdu.room_id));
+        }
+        let ours = pdu.sender.server_name() == self.check.server_name;
+        // A redacted event has lost what was hashed. So has one that another server had altered.
+        if ours && kept.meta.redacted_by.is_none() && !has_its_hash(&object) {
+            self.say_of(kept, "does not have the content that it was hashed with");
+        }
+        if self.is_signed_by_us_alone(&object)
+            && let Err(error) = event::verify(&pdu.json, &self.check.keys, &self.room.rules)
+        {
+            self.say_of(kept, format_args!("is not signed by us: {error}"));
+        }
+    }
+
+    fn is_signed_by_us_alone(&self, object: &CanonicalJsonObject) -> bool {
+        required_server_signatures_to_verify_event(object, &self.room.rules.signatures)
+            .is_ok_and(|servers| servers.iter().all(|server| server == self.check.server_name))
+    }
+
+    /// The indexes lead to it.
+    async fn rows_of(&mut self, kept: &Arc<Kept>) -> Result<()> {
+        let (room, number) = (self.room.number, kept.number);
+        if number >= self.head.next_event {
+            self.say_of(kept, "has a number that is not given out yet");
+        }
+        let event_id = kept.meta.event_id.as_str().to_owned();
+        let indexed = self.store.get(&EVENT_NUMBERS, &(room, event_id.clone())).await?;
+        if indexed != Some(number) {
+            self.say_of(kept, "is not found by its ID");
+        }
+        if self.store.get(&EVENT_ROOMS, &event_id).await? != Some(room) {
+            self.say_of(kept, "is not found by its ID alone");
+        }
+        if kept.position == Position::PENDING || kept.position > self.store.position() {
+            self.say_of(kept, "has a position that is not written yet");
+        }
+        let place = (room, kept.position, kept.meta.index);
+        let row = self.store.get(&TIMELINE, &place).await?;
+        match row {
+            Some(row) if row.event == number && kept.is_shown() => {}
+            Some(row) if row.event == number => {
+                self.say_of(kept, "is in the timeline, but was not accepted");
+            }
+            _ if kept.is_shown() => self.say_of(kept, "is not in the timeline at its position"),
+            _ => {}
+        }
+        if let Some(txn) = &kept.meta.txn {
+            let key = TxnKey { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() };
+            let key = key.row(&self.room, &txn.user_id, &kept.pdu.kind);
+            if self.store.get(&TRANSACTIONS, &key).await? != Some(number) {
+                self.say_of(kept, "is not found by its transaction");
+            }
+        }
+        Ok(())
+    }
+
+    /// The events that it follows are there, and its depth is one more than theirs.
+    async fn graph(&mut self, kept: &Arc<Kept>) -> Result<()> {
+        let pdu = Arc::clone(&kept.pdu);
+        if kept.is_outlier() {
+            return Ok(());
+        }
+        if pdu.prev_events.is_empty() && pdu.kind != TimelineEventType::RoomCreate {
+            self.say_of(kept, "follows no event");
+        }
+        let mut depth = 0_u64;
+        for event_id in &pdu.prev_events {
+            let Some(prev) = self.event_by_id(event_id).await? else {
+                self.say_of(kept, format_args!("follows {event_id}, which is missing"));
+                return Ok(());
+            };
+            if kept.is_shown() {
+                self.followed.insert(prev.number.get());
+            }
+            depth = depth.max(prev.pdu.depth.into());
+        }
+        let ours = pdu.sender.server_name() == self.check.server_name;
+        if ours && u64::from(pdu.depth) != depth + 1 {
+            self.say_of(kept, format_args!("has the depth {} after one of {depth}", pdu.depth));
+        }
+        Ok(())
+    }
+}
+
+fn has_its_hash(object: &CanonicalJsonObject) -> bool {
+    let hashes = object.get("hashes").and_then(|hashes| hashes.as_object());
+    let stated = hashes.and_then(|hashes| hashes.get("sha256")).and_then(|hash| hash.as_str());
+    content_hash(object).is_ok_and(|hash| stated == Some(hash.encode().as_str()))
+}
