@@ -1,0 +1,72 @@
+//! What the change log tells its followers of users.
+
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, UsersError};
+
+/// The log's topic for changes of users.
+pub const LOG_TOPIC: u16 = 2;
+
+/// A change of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UsersLogRow {
+    /// An account was created, closed or given other rights.
+    Account {
+        /// Whose.
+        user_id: OwnedUserId,
+    },
+    /// Account data was set.
+    AccountData {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// For which room; `None` where it is global.
+        room: Option<OwnedRoomId>,
+        /// The type.
+        kind: String,
+    },
+    /// A profile field was set or removed.
+    Profile {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// The name of the field.
+        field: String,
+    },
+    /// A new device logged in.
+    DeviceAdded {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// The device.
+        device_id: OwnedDeviceId,
+    },
+    /// A device was given another name.
+    DeviceRenamed {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// The device.
+        device_id: OwnedDeviceId,
+    },
+    /// A device logged out, or was removed.
+    DeviceRemoved {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// The device.
+        device_id: OwnedDeviceId,
+    },
+}
+
+impl UsersLogRow {
+    /// Reads a row of the log.
+    ///
+    /// # Errors
+    /// [`UsersError::BadRow`] when the bytes are not such a row.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(UsersError::bad_row)
+    }
+
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(UsersError::bad_row)
+    }
+}
