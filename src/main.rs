@@ -1,0 +1,7 @@
+//! The program `natterjack`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    natterjack::run()
+}
