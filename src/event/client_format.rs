@@ -1,6 +1,8 @@
 //! The form in which clients see an event.
 
-use serde::{Deserialize, de::IgnoredAny};
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
 use serde_json::Value as JsonValue;
 
 use crate::Pdu;
@@ -42,14 +44,12 @@ pub(crate) fn encode(pdu: &Pdu, place: Place) -> String {
 }
 
 fn push_content(out: &mut String, pdu: &Pdu) {
-    #[derive(Deserialize)]
-    struct Content {
-        redacts: Option<IgnoredAny>,
-    }
-
     let content = pdu.content.get();
-    let lacks_redacts =
-        || serde_json::from_str::<Content>(content).is_ok_and(|content| content.redacts.is_none());
+    // Not an optional field: `null` is a value, too, and a second key must not stand beside it.
+    let lacks_redacts = || {
+        serde_json::from_str::<BTreeMap<String, IgnoredAny>>(content)
+            .is_ok_and(|content| !content.contains_key("redacts"))
+    };
     match (&pdu.redacts, content.strip_prefix('{')) {
         (Some(redacts), Some(rest)) if lacks_redacts() => {
             out.push_str("{\"redacts\":");

@@ -63,7 +63,7 @@ impl Pdu {
     ///
     /// # Errors
     /// [`EventError::BadJson`] when it is not shaped like an event. Limits, hash and signatures are
-    /// not checked: that is what [`crate::verify`] is for.
+    /// not checked: that is what [`crate::verify()`] is for.
     pub fn from_json(json: Arc<str>, rules: &RoomVersionRules) -> Result<Self, EventError> {
         let object = parse_canonical(&json)?;
         let event_id = reference_event_id(&object, rules)?;

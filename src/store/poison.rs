@@ -27,7 +27,8 @@ impl Default for Poison {
 }
 
 impl Poison {
-    /// Lets every later [`Poison::check`] fail, and returns with what. Only the first reason counts.
+    /// Lets every later [`Poison::check`] fail, and returns with what. Only the first reason
+    /// counts.
     pub fn fail(&self, reason: impl Into<String>) -> StoreError {
         let mut first = None;
         let error = self.error.get_or_init(|| {

@@ -188,6 +188,19 @@ fn a_redaction_says_what_it_redacts_where_the_version_wants_it_and_to_clients_in
 }
 
 #[test]
+fn a_redaction_with_a_null_target_in_its_content_is_shown_with_that_key_once() {
+    for (version, rules) in versions().into_iter().filter(|(version, _)| number(version) < 11) {
+        let mut draft = draft(alice(), "m.room.redaction", None, json!({ "redacts": null }));
+        draft.redacts = Some(EventId::parse("$gone").unwrap());
+        let pdu = build(draft, domain(), &key(), &rules).unwrap();
+        let shown = pdu.client_json();
+        assert!(shown.starts_with(r#"{"content":{"redacts":null},"#), "{version}: {shown}");
+        let shown: JsonValue = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["redacts"], "$gone");
+    }
+}
+
+#[test]
 fn clients_see_the_event_without_what_servers_need() {
     for (_, rules) in versions() {
         let content = json!({ "a\"b": "c\\d", "nested": { "x": [1, null, true] } });

@@ -41,8 +41,14 @@ proptest! {
 
     #[test]
     fn byte_strings_sort_as_they_are(
-        one in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0xff), any::<u8>()], 0..6),
-        other in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0xff), any::<u8>()], 0..6),
+        one in prop::collection::vec(
+            prop_oneof![Just(0_u8), Just(1), Just(0xff), any::<u8>()],
+            0..6,
+        ),
+        other in prop::collection::vec(
+            prop_oneof![Just(0_u8), Just(1), Just(0xff), any::<u8>()],
+            0..6,
+        ),
     ) {
         check(one, other);
     }
