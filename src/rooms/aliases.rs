@@ -17,13 +17,14 @@ use crate::{
     new_event::{NewEvent, to_raw},
     room::Room,
     tables::{ALIASES, AliasRow, ROOM_ALIASES, StateRoot},
+    visibility::Access,
 };
 
 /// Most aliases of one room that are listed.
 const ALIASES_MAX: usize = 1_000;
 
 /// Most bytes of an alias.
-pub(crate) const ALIAS_BYTES_MAX: usize = 255;
+const ALIAS_BYTES_MAX: usize = 255;
 
 /// By whose right an alias is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,16 +145,19 @@ impl Rooms {
         }))
     }
 
-    /// The aliases that a room has on this server, for one who may read the room.
+    /// The aliases that a room has on this server, for one who may read what is said there now.
     ///
     /// # Errors
-    /// [`RoomsError::Forbidden`] when the viewer may not read the room.
+    /// [`RoomsError::Forbidden`] when the viewer is not joined and the room is not world readable.
     pub async fn aliases(
         &self,
         viewer: &UserId,
         room_id: &RoomId,
     ) -> Result<Vec<OwnedRoomAliasId>> {
-        let (room, _) = self.open_for(viewer, room_id).await?;
+        let (room, access) = self.open_for(viewer, room_id).await?;
+        if let Access::Until(_) = access {
+            return Err(RoomsError::forbidden("you are no longer in this room"));
+        }
         let range = ROOM_ALIASES.prefix(&room.number);
         let rows = self.store().scan(&ROOM_ALIASES, range, Page::first(ALIASES_MAX)).await?;
         Ok(rows.into_iter().filter_map(|((_, alias), ())| alias.try_into().ok()).collect())
@@ -201,7 +205,7 @@ impl Rooms {
     }
 
     /// Whether an alias is one that this server may have.
-    fn check_alias(&self, alias: &RoomAliasId) -> Result<()> {
+    pub(crate) fn check_alias(&self, alias: &RoomAliasId) -> Result<()> {
         if alias.server_name() != self.server_name() {
             return Err(RoomsError::invalid_param("the alias belongs to another server"));
         }
@@ -209,7 +213,7 @@ impl Rooms {
             return Err(RoomsError::invalid_param("the alias is longer than 255 bytes"));
         }
         let localpart = alias.alias();
-        if localpart.is_empty() || localpart.chars().any(|c| c == '\0' || c.is_control()) {
+        if localpart.is_empty() || localpart.chars().any(char::is_control) {
             return Err(RoomsError::invalid_param("the alias has no usable local part"));
         }
         Ok(())

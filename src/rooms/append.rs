@@ -64,7 +64,7 @@ impl Rooms {
         event: &NewEvent,
     ) -> Result<Option<OwnedEventId>> {
         let Some(txn) = &event.txn else { return Ok(None) };
-        let key = txn.row(room, sender, &event.kind);
+        let key = txn.row(room, sender, &event.kind, event.target().as_deref());
         let Some(number) = self.store().get(&TRANSACTIONS, &key).await? else { return Ok(None) };
         let event = self.load_event(room, number).await?;
         Ok(Some(event.pdu.event_id.clone()))
@@ -72,20 +72,20 @@ impl Rooms {
 }
 
 impl TxnKey {
-    /// Its key in [`TRANSACTIONS`].
+    /// Its key in [`TRANSACTIONS`]. A redaction's names its target too: the target is in the path
+    /// of the endpoint, and a transaction ID counts for one path.
     pub(crate) fn row(
         &self,
         room: &Room,
         sender: &UserId,
         kind: &ruma::events::TimelineEventType,
+        target: Option<&EventId>,
     ) -> (crate::RoomNumber, String, String, String, String) {
-        (
-            room.number,
-            sender.as_str().to_owned(),
-            self.device_id.clone(),
-            kind.to_string(),
-            self.txn_id.clone(),
-        )
+        let kind = match target {
+            Some(target) => format!("{kind}\0{target}"),
+            None => kind.to_string(),
+        };
+        (room.number, sender.as_str().to_owned(), self.device_id.clone(), kind, self.txn_id.clone())
     }
 }
 

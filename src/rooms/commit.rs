@@ -237,7 +237,7 @@ impl Assembly<'_> {
         batch.put(&EVENT_ROOMS, &event_id, &room);
         if let Some(txn) = &event.txn {
             let key = TxnKey { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() };
-            let row = key.row(&self.room, &txn.user_id, &pdu.kind);
+            let row = key.row(&self.room, &txn.user_id, &pdu.kind, txn.target.as_deref());
             batch.put(&TRANSACTIONS, &row, &event.number);
         }
         if !shown {

@@ -132,6 +132,11 @@ impl Rooms {
         self.inner.tasks.wait().await;
     }
 
+    /// Runs what a change in a room entails and nobody waits for. [`Rooms::stop`] waits for it.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(work);
+    }
+
     /// The name of this server, the domain of its users.
     #[must_use]
     pub fn server_name(&self) -> &ServerName {

@@ -62,7 +62,7 @@ impl Rooms {
         room_id: &RoomId,
         query: MembersQuery,
     ) -> Result<Vec<ServedEvent>> {
-        let (room, access) = self.open_for(viewer, room_id).await?;
+        let (room, access) = self.open_state_for(viewer, room_id).await?;
         let root = self.state_for_members(viewer, &room, &access, query.at).await?;
         let select = StateSelect::kind(StateEventType::RoomMember);
         let numbers = self.select_state(&room, root, &select).await?;

@@ -4,7 +4,7 @@ use ruma::{
     OwnedEventId, OwnedUserId,
     events::{StateEventType, TimelineEventType},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJsonValue;
 
 use crate::error::{Result, RoomsError};
@@ -92,6 +92,25 @@ impl NewEvent {
         let key = self.state_key.as_deref()?;
         let is_member = self.kind == TimelineEventType::RoomMember;
         if is_member { key.try_into().ok() } else { None }
+    }
+
+    /// The event that it redacts, if it is a redaction: also one that names it in its content, for
+    /// clients that send it like any event.
+    pub(crate) fn target(&self) -> Option<OwnedEventId> {
+        #[derive(Deserialize)]
+        struct Named {
+            redacts: OwnedEventId,
+        }
+        if self.kind != TimelineEventType::RoomRedaction {
+            return None;
+        }
+        match (&self.redacts, &self.content) {
+            (Some(target), _) => Some(target.clone()),
+            (None, Content::Raw(raw)) => {
+                serde_json::from_str::<Named>(raw.get()).ok().map(|named| named.redacts)
+            }
+            (None, Content::Reason(_)) => None,
+        }
     }
 
     /// The same event, sent under a client's transaction ID: sending it again gives the same event.

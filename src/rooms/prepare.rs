@@ -13,7 +13,8 @@ use crate::{
     new_event::{Content, NewEvent, to_raw},
 };
 
-/// The key of a join that names the user whose power to invite allows it. Only the server may set it.
+/// The key of a join that names the user whose power to invite allows it. Only the server may set
+/// it.
 const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
 
 impl Rooms {

@@ -11,7 +11,7 @@ use std::{
 
 use event::Pdu;
 use ruma::{
-    DeviceId, OwnedEventId, UserId,
+    DeviceId, OwnedEventId, OwnedUserId, UserId,
     events::{
         AnyStateEvent, AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent,
         room::member::MembershipState,
@@ -41,9 +41,10 @@ pub struct ServedEvent {
     pub event: Arc<StoredEvent>,
     /// The viewer's membership once the event was made.
     pub membership: Option<MembershipState>,
-    /// The event that it replaced in the room's state.
+    /// The event that it replaced in the room's state; pruned where that one's sender is erased and
+    /// the viewer was not there.
     pub prev_content: Option<Arc<Pdu>>,
-    /// The redaction that pruned it.
+    /// The redaction that pruned it, if the viewer may see that; pruned likewise.
     pub redacted_because: Option<Arc<StoredEvent>>,
 }
 
@@ -189,23 +190,32 @@ impl Rooms {
         events: Vec<Arc<StoredEvent>>,
     ) -> Result<Vec<ServedEvent>> {
         let mut memberships = Vec::with_capacity(events.len());
-        let mut unseen = BTreeSet::new();
+        let mut senders = BTreeSet::new();
         for event in &events {
             let membership = lens.membership(event).await?;
-            if membership != MembershipState::Join && self.is_local(&event.pdu.sender) {
-                unseen.insert(event.pdu.sender.clone());
+            if membership != MembershipState::Join {
+                senders.insert(event.pdu.sender.clone());
             }
             memberships.push(membership);
         }
-        let erased = self.erased_among(unseen).await?;
         let extras = self.extras(room, &events).await?;
+        senders.extend(extras.values().map(|event| event.pdu.sender.clone()));
+        senders.retain(|sender| self.is_local(sender));
+        let erased = self.erased_among(senders).await?;
         let mut served = Vec::with_capacity(events.len());
         for (event, membership) in events.into_iter().zip(memberships) {
             let hidden = membership != MembershipState::Join && erased.contains(&event.pdu.sender);
-            let find =
-                |id: &Option<OwnedEventId>| id.as_ref().and_then(|id| extras.get(id)).cloned();
-            let prev_content = find(&event.prev_state).filter(|_| !hidden);
-            let redacted_because = find(&event.redacted_by);
+            let find = |id: &Option<OwnedEventId>| id.as_ref().and_then(|id| extras.get(id));
+            let prev_content = match find(&event.prev_state) {
+                Some(before) if !hidden => Some(veiled(lens, room, &erased, before).await?),
+                _ => None,
+            };
+            let redacted_because = match find(&event.redacted_by) {
+                Some(redaction) if lens.shows(redaction).await? => {
+                    Some(veiled(lens, room, &erased, redaction).await?)
+                }
+                _ => None,
+            };
             let event = if hidden { redaction::pruned(&event, room)? } else { event };
             served.push(ServedEvent {
                 event,
@@ -217,7 +227,7 @@ impl Rooms {
         Ok(served)
     }
 
-    /// The events that others replaced or were redacted by.
+    /// The events that others replaced or were redacted by, as far as we have them.
     async fn extras(
         &self,
         room: &Room,
@@ -228,12 +238,23 @@ impl Rooms {
             .flat_map(|event| [event.prev_state.as_ref(), event.redacted_by.as_ref()])
             .flatten()
             .collect();
-        let mut extras = HashMap::with_capacity(ids.len());
-        for id in ids {
-            if let Some(event) = self.event_by_id(room, id).await? {
-                extras.insert(id.clone(), event);
-            }
-        }
-        Ok(extras)
+        let ids: Vec<OwnedEventId> = ids.into_iter().cloned().collect();
+        let numbers = self.event_numbers(room, &ids).await?;
+        let numbers: Vec<_> = numbers.into_iter().flatten().collect();
+        let found = self.events(room, &numbers).await?;
+        Ok(found.into_iter().map(|event| (event.pdu.event_id.clone(), event)).collect())
     }
+}
+
+/// An event that tells of another, without its content where its own sender is erased and the
+/// viewer was not there.
+async fn veiled(
+    lens: &mut Lens<'_>,
+    room: &Room,
+    erased: &BTreeSet<OwnedUserId>,
+    event: &Arc<StoredEvent>,
+) -> Result<Arc<StoredEvent>> {
+    let hidden = erased.contains(&event.pdu.sender)
+        && lens.membership(event).await? != MembershipState::Join;
+    if hidden { redaction::pruned(event, room) } else { Ok(Arc::clone(event)) }
 }

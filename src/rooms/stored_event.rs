@@ -51,6 +51,9 @@ pub struct Txn {
     pub device_id: String,
     /// The ID that the client chose.
     pub txn_id: String,
+    /// What the event redacts, if it is a redaction. Kept apart from the event, which forgets it
+    /// when it is redacted itself.
+    pub target: Option<OwnedEventId>,
 }
 
 /// What is stored of an event besides its JSON and its position.
@@ -72,17 +75,20 @@ const TXN: u8 = 2;
 const PREV_STATE: u8 = 4;
 const REJECTED: u8 = 8;
 const SOFT_FAILED: u8 = 16;
+const TXN_TARGET: u8 = 32;
 
 impl EventMeta {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let target = self.txn.as_ref().and_then(|txn| txn.target.as_ref());
         let mut out = Sink::default();
         out.byte(
             flag(self.redacted_by.is_some(), REDACTED)
                 | flag(self.txn.is_some(), TXN)
                 | flag(self.prev_state.is_some(), PREV_STATE)
                 | flag(self.rejected, REJECTED)
-                | flag(self.soft_failed, SOFT_FAILED),
+                | flag(self.soft_failed, SOFT_FAILED)
+                | flag(target.is_some(), TXN_TARGET),
         );
         out.text(self.event_id.as_str());
         out.number(u64::from(self.index));
@@ -95,6 +101,9 @@ impl EventMeta {
             out.text(txn.user_id.as_str());
             out.text(&txn.device_id);
             out.text(&txn.txn_id);
+        }
+        if let Some(id) = target {
+            out.text(id.as_str());
         }
         if let Some(id) = &self.prev_state {
             out.text(id.as_str());
@@ -118,6 +127,7 @@ impl EventMeta {
                     user_id: input.parse()?,
                     device_id: input.text()?.to_owned(),
                     txn_id: input.text()?.to_owned(),
+                    target: if has(TXN_TARGET) { Some(input.parse()?) } else { None },
                 })
             } else {
                 None
@@ -268,5 +278,34 @@ impl Rooms {
             cache.insert(key, number);
         }
         Ok(number)
+    }
+
+    /// The numbers of events of a room, in the order asked; `None` for those that we do not have.
+    pub(crate) async fn event_numbers(
+        &self,
+        room: &Room,
+        event_ids: &[OwnedEventId],
+    ) -> Result<Vec<Option<EventNumber>>> {
+        let cache = &self.inner.caches.event_numbers;
+        let key = |id: &OwnedEventId| (room.number, id.clone());
+        let cached: Vec<_> = event_ids.iter().map(|id| cache.get(&key(id))).collect();
+        let missing: Vec<&OwnedEventId> = event_ids
+            .iter()
+            .zip(&cached)
+            .filter(|(_, number)| number.is_none())
+            .map(|(id, _)| id)
+            .collect();
+        if missing.is_empty() {
+            return Ok(cached);
+        }
+        let rows: Vec<_> = missing.iter().map(|id| (room.number, id.to_string())).collect();
+        let fresh = self.store().multi_get(&EVENT_NUMBERS, &rows).await?;
+        for (id, number) in missing.into_iter().zip(&fresh) {
+            if let Some(number) = number {
+                cache.insert(key(id), *number);
+            }
+        }
+        let mut fresh = fresh.into_iter();
+        Ok(cached.into_iter().map(|number| number.or_else(|| fresh.next().flatten())).collect())
     }
 }

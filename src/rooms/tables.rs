@@ -92,8 +92,8 @@ pub(crate) const ROOM_MEMBERS: Table<(RoomNumber, String, String), EventNumber> 
 pub(crate) const MEMBERSHIPS: Table<(String, RoomNumber), Stamped<Json<MembershipRow>>> =
     Table::new(0x010d, "memberships", Family::Index);
 
-/// The event that each client transaction made. Key: room, user, device, event type, transaction
-/// ID. Written with the event.
+/// The event that each client transaction made. Key: room, user, device, event type (of a
+/// redaction: and after a zero byte its target), transaction ID. Written with the event.
 pub(crate) const TRANSACTIONS: Table<(RoomNumber, String, String, String, String), EventNumber> =
     Table::new(0x010e, "transactions", Family::Main);
 

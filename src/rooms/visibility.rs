@@ -165,6 +165,23 @@ impl Rooms {
         Ok((room, access))
     }
 
+    /// As [`Rooms::open_for`], for the state and the members: those who left see them as they were
+    /// then, even where everybody may read the room now.
+    ///
+    /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate)
+    pub(crate) async fn open_state_for(
+        &self,
+        viewer: &UserId,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, Access)> {
+        let (room, access) = self.open_for(viewer, room_id).await?;
+        let access = match (access, self.standing(viewer, &room).await?) {
+            (Access::Now, Standing::Left(leave)) => Access::Until(leave),
+            (access, _) => access,
+        };
+        Ok((room, access))
+    }
+
     /// Whether everybody may read what is said in a room now.
     pub(crate) async fn is_world_readable(&self, room: &Room) -> Result<bool> {
         let root = self.current_state(room).await?;

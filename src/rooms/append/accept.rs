@@ -74,7 +74,7 @@ impl Assembly<'_> {
                 accepted.room_state = self.head.state;
             }
         }
-        if pdu.kind == TimelineEventType::RoomRedaction && !place.rejected {
+        if pdu.kind == TimelineEventType::RoomRedaction && shown {
             self.redact_target(&pdu, place.state_before).await?;
         }
         Ok(number)

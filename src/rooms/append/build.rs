@@ -8,8 +8,6 @@ use ruma::{
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
     state_res::events::RoomPowerLevelsIntField,
 };
-use serde::Deserialize;
-use serde_json::value::RawValue as RawJsonValue;
 
 use crate::{
     append::{Assembly, accept::Place},
@@ -29,8 +27,8 @@ impl Assembly<'_> {
     /// Builds, authorises and places an event of a local user. Gives the ID of the old event where
     /// a state event changes nothing.
     pub(crate) async fn add(&mut self, sender: &UserId, new: NewEvent) -> Result<OwnedEventId> {
+        let redacts = new.target();
         let content = new.content.into_raw()?;
-        let redacts = new.redacts.or_else(|| named_target(&new.kind, &content));
         let (follows, before) = self.follows().await?;
         let rules = &self.room.rules;
         let keys = event::auth_types(&new.kind, sender, new.state_key.as_deref(), &content, rules)?;
@@ -42,7 +40,7 @@ impl Assembly<'_> {
             kind: new.kind,
             state_key: new.state_key,
             content,
-            redacts,
+            redacts: redacts.clone(),
             prev_events: follows.iter().map(|event| event.pdu.event_id.clone()).collect(),
             auth_events: keys
                 .iter()
@@ -64,6 +62,7 @@ impl Assembly<'_> {
             user_id: sender.to_owned(),
             device_id: txn.device_id,
             txn_id: txn.txn_id,
+            target: redacts,
         });
         let event_id = pdu.event_id.clone();
         self.accept(pdu, Place { txn, ..Place::at(before) }).await?;
@@ -160,16 +159,4 @@ fn authorise(
     let by_key =
         |kind: &StateEventType, key: &str| auth.get(&(kind.clone(), key.to_owned())).cloned();
     Ok(event::authorise(pdu, rules, by_id, by_key)?)
-}
-
-/// What a redaction names in its content, for clients that send it like any event.
-fn named_target(kind: &TimelineEventType, content: &RawJsonValue) -> Option<OwnedEventId> {
-    #[derive(Deserialize)]
-    struct Content {
-        redacts: OwnedEventId,
-    }
-    if *kind != TimelineEventType::RoomRedaction {
-        return None;
-    }
-    serde_json::from_str::<Content>(content.get()).ok().map(|content| content.redacts)
 }

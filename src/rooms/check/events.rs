@@ -132,7 +132,8 @@ impl RoomCheck<'_, '_> {
         }
         if let Some(txn) = &kept.meta.txn {
             let key = TxnKey { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() };
-            let key = key.row(&self.room, &txn.user_id, &kept.pdu.kind);
+            let target = txn.target.as_deref();
+            let key = key.row(&self.room, &txn.user_id, &kept.pdu.kind, target);
             if self.store.get(&TRANSACTIONS, &key).await? != Some(number) {
                 self.say_of(kept, "is not found by its transaction");
             }

@@ -5,7 +5,7 @@ use std::fmt;
 /// Most disagreements that are kept as sentences; the others are counted.
 const SENTENCES_MAX: usize = 1_000;
 
-/// What [`crate::check`] found.
+/// What [`crate::check()`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckReport {
     /// Rooms that were checked.

@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl RoomCheck<'_, '_> {
-    /// The state before an event is that after the events it follows, and the state after it differs
-    /// from that in what the event sets, and nothing else.
+    /// The state before an event is that after the events it follows, and the state after it
+    /// differs from that in what the event sets, and nothing else.
     ///
     /// Since the first state is empty, this checks every state of the room.
     pub(super) async fn state_around(&mut self, kept: &Arc<Kept>) -> Result<()> {

@@ -238,6 +238,8 @@ async fn a_wrong_state_is_found() {
     let row = Stamped { position: meta.position, value: wrong };
     batch.put(&EVENT_META, &key, &row);
     town.finds(batch, "changes the state, although it must not").await;
+    let report = town.check().await.to_string();
+    assert!(report.contains("than the events that it follows left"), "{report}");
 
     let town = Town::build(RoomVersionId::V12).await;
     let room = town.room().await.number;

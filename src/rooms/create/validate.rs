@@ -10,7 +10,7 @@ use serde_json::{Map, Value as JsonValue, value::RawValue as RawJsonValue};
 
 use crate::{
     Rooms,
-    aliases::{ALIAS_BYTES_MAX, Canonical},
+    aliases::Canonical,
     create::{NewRoom, RoomPreset, Visibility},
     error::{Result, RoomsError},
 };
@@ -137,17 +137,13 @@ impl Plan {
 
 fn alias(rooms: &Rooms, localpart: &str) -> Result<OwnedRoomAliasId> {
     let bad = |why: &str| RoomsError::invalid_param(format!("room_alias_name {why}"));
-    if localpart.is_empty() {
-        return Err(bad("must not be empty"));
-    }
-    if localpart.contains([':', '\0']) || localpart.chars().any(char::is_whitespace) {
+    if localpart.contains(':') || localpart.chars().any(char::is_whitespace) {
         return Err(bad("must have no colon and no white space: it is the local part only"));
     }
     let alias = format!("#{localpart}:{}", rooms.server_name());
-    if alias.len() > ALIAS_BYTES_MAX {
-        return Err(bad("makes an alias of more than 255 bytes"));
-    }
-    RoomAliasId::parse(alias).map_err(|_| bad("does not make a valid alias"))
+    let alias = RoomAliasId::parse(alias).map_err(|_| bad("does not make a valid alias"))?;
+    rooms.check_alias(&alias)?;
+    Ok(alias)
 }
 
 fn check_invites(rooms: &Rooms, creator: &UserId, wish: &mut NewRoom) -> Result<()> {

@@ -112,3 +112,49 @@ async fn both_forms_have_the_right_keys() {
         "content event_id origin_server_ts sender state_key type unsigned"
     );
 }
+
+#[tokio::test]
+async fn what_an_erased_user_said_does_not_come_back_in_what_replaced_or_redacted_it() {
+    let home = Home::new().await;
+    let room = home.public_room("bob").await;
+    let (alice, bob, carol) = (home.user("alice"), home.user("bob"), home.user("carol"));
+    home.join("alice", &room).await.unwrap();
+    let levels = json!({ "users": { alice.as_str(): 50, bob.as_str(): 100 } });
+    home.set("bob", &room, "m.room.power_levels", "", levels).await;
+    home.set("alice", &room, "m.room.topic", "", json!({ "topic": "secret" })).await;
+    let topic = home.set("bob", &room, "m.room.topic", "", json!({ "topic": "new" })).await;
+    let said = home.say("bob", &room, "oops").await;
+    let redaction = NewEvent::redaction(said.clone(), Some("secret reason"));
+    home.rooms.send(&alice, &room, redaction).await.unwrap();
+    home.join("carol", &room).await.unwrap();
+    home.leave("alice", &room).await.unwrap();
+    home.rooms.erase(&alice).await.unwrap();
+    let told = async |user_id, id| {
+        let served = home.rooms.event(user_id, &room, id).await.unwrap();
+        unsigned(&served, Viewer { user_id, device_id: None }, START_MS)
+    };
+    assert_eq!(told(&bob, &topic).await["prev_content"], json!({ "topic": "secret" }));
+    assert_eq!(told(&carol, &topic).await["prev_content"], json!({}));
+    let because = told(&bob, &said).await["redacted_because"].clone();
+    assert_eq!(because["content"]["reason"], "secret reason");
+    let because = told(&carol, &said).await["redacted_because"].clone();
+    assert_eq!(because["sender"], json!(alice));
+    assert_eq!(because["content"], json!({ "redacts": said }));
+}
+
+#[tokio::test]
+async fn a_redaction_that_one_may_not_see_is_not_told() {
+    let home = Home::new().await;
+    let room = home.public_room("alice").await;
+    home.join("bob", &room).await.unwrap();
+    let said = home.say("alice", &room, "oops").await;
+    home.leave("bob", &room).await.unwrap();
+    let (alice, bob) = (home.user("alice"), home.user("bob"));
+    let redaction = NewEvent::redaction(said.clone(), Some("said after bob left"));
+    home.rooms.send(&alice, &room, redaction).await.unwrap();
+    for (viewer, told) in [(&alice, true), (&bob, false)] {
+        let served = home.rooms.event(viewer, &room, &said).await.unwrap();
+        assert_eq!(served.event.pdu.content.get(), "{}");
+        assert_eq!(served.redacted_because.is_some(), told, "{viewer}");
+    }
+}

@@ -38,7 +38,7 @@ impl Rooms {
     /// # Errors
     /// [`RoomsError::Forbidden`] when the viewer may not read the room.
     pub async fn state(&self, viewer: &UserId, room_id: &RoomId) -> Result<Vec<ServedEvent>> {
-        let (room, access) = self.open_for(viewer, room_id).await?;
+        let (room, access) = self.open_state_for(viewer, room_id).await?;
         let root = access.state(self.current_state(&room).await?);
         let numbers = self.select_state(&room, root, &StateSelect::All).await?;
         let events = self.events(&room, &numbers).await?;
@@ -57,7 +57,7 @@ impl Rooms {
         kind: &StateEventType,
         key: &str,
     ) -> Result<ServedEvent> {
-        let (room, access) = self.open_for(viewer, room_id).await?;
+        let (room, access) = self.open_state_for(viewer, room_id).await?;
         let root = access.state(self.current_state(&room).await?);
         let entry = [(kind.clone(), key.to_owned())];
         let found = self.state_numbers(&room, root, &entry).await?;

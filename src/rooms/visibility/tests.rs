@@ -2,14 +2,14 @@ use event::{Draft, Pdu, ServerKey};
 use ruma::{
     MilliSecondsSinceUnixEpoch, RoomId, RoomVersionId, ServerName, UInt, UserId,
     events::{
-        TimelineEventType,
+        StateEventType, TimelineEventType,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
     },
 };
 use serde_json::{json, value::to_raw_value};
 
 use super::{Around, Later, may_see};
-use crate::tests::life::Home;
+use crate::{MembersQuery, tests::life::Home};
 
 const VISIBILITIES: [HistoryVisibility; 4] = [
     HistoryVisibility::WorldReadable,
@@ -192,4 +192,29 @@ async fn everybody_reads_a_world_readable_room() {
     assert!(!home.rooms.state(&home.user("carol"), &room).await.unwrap().is_empty());
     home.set_visibility("alice", &room, "shared").await;
     assert!(home.messages("carol", &room, (None, 'b', 10), json!({})).await.is_err());
+}
+
+#[tokio::test]
+async fn one_who_left_gets_the_state_of_then_even_if_the_room_is_open_now() {
+    let home = Home::new().await;
+    let room = home.public_room("alice").await;
+    home.join("bob", &room).await.unwrap();
+    home.set("alice", &room, "m.room.topic", "", json!({ "topic": "then" })).await;
+    home.leave("bob", &room).await.unwrap();
+    home.set_visibility("alice", &room, "world_readable").await;
+    home.set("alice", &room, "m.room.topic", "", json!({ "topic": "now" })).await;
+    home.join("dave", &room).await.unwrap();
+    for (name, topic, len) in [("bob", "then", 2), ("carol", "now", 3), ("dave", "now", 3)] {
+        let viewer = home.user(name);
+        let kind = StateEventType::RoomTopic;
+        let event = home.rooms.state_event_for(&viewer, &room, &kind, "").await.unwrap();
+        let content: serde_json::Value = event.event.pdu.content_as().unwrap();
+        assert_eq!(content["topic"], topic, "{name}");
+        let state = home.rooms.state(&viewer, &room).await.unwrap();
+        assert!(state.iter().any(|event| event.event.pdu.content.get().contains(topic)), "{name}");
+        let members = home.rooms.members(&viewer, &room, MembersQuery::default()).await.unwrap();
+        assert_eq!(members.len(), len, "{name}");
+    }
+    let said = home.say("alice", &room, "open").await;
+    assert!(home.rooms.event(&home.user("bob"), &room, &said).await.is_ok());
 }

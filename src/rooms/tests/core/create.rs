@@ -178,7 +178,7 @@ async fn a_wish_that_makes_no_sense_leaves_nothing_behind() {
     assert!(matches!(unknown, Err(RoomsError::UnsupportedVersion { .. })), "{unknown:?}");
     let unsupported = rooms.create(&alice, wish(RoomVersionId::V5)).await;
     assert!(matches!(unsupported, Err(RoomsError::UnsupportedVersion { .. })));
-    for localpart in ["", "with space", "a:b"] {
+    for localpart in ["", "with space", "a:b", "a\u{1}b", "a\0b"] {
         let new = NewRoom { alias_localpart: Some(localpart.to_owned()), ..NewRoom::default() };
         let bad = rooms.create(&alice, new).await;
         assert!(matches!(bad, Err(RoomsError::InvalidParam { .. })), "{bad:?}");

@@ -1,9 +1,15 @@
-use ruma::RoomVersionId;
+use std::sync::Arc;
+
+use event::Draft;
+use ruma::{MilliSecondsSinceUnixEpoch, RoomVersionId, UInt, events::TimelineEventType};
 use serde_json::json;
-use store::Store;
+use store::{Batch, Store};
 
 use super::{current, load, message, raw, rooms_on, state, user, wish};
-use crate::{NewEvent, NewRoom, RoomsError};
+use crate::{
+    NewEvent, NewRoom, RoomsError,
+    append::{Assembly, accept::Place},
+};
 
 async fn open_room(rooms: &crate::Rooms, version: RoomVersionId) -> ruma::OwnedRoomId {
     let new = NewRoom { preset: Some(crate::RoomPreset::PublicChat), ..wish(version) };
@@ -80,4 +86,35 @@ async fn a_redacted_state_event_stays_in_the_state() {
     assert_eq!(current(&rooms, &room, "m.room.topic", "").await, Some(json!({})));
     let empty = state("m.room.topic", "", json!({}));
     assert_ne!(rooms.send(&user("alice"), &room, empty).await.unwrap(), topic);
+}
+
+#[tokio::test]
+async fn a_redaction_that_is_not_accepted_redacts_nothing() {
+    let rooms = rooms_on(Store::memory()).await;
+    let room = open_room(&rooms, RoomVersionId::V12).await;
+    let (alice, said) = (user("alice"), message("said"));
+    let said = rooms.send(&alice, &room, said).await.unwrap();
+    for (rejected, soft_failed) in [(true, false), (false, true), (false, false)] {
+        let mut lane = rooms.enter(&room).await.unwrap();
+        let before = lane.state();
+        let mut assembly = Assembly::new(&rooms, Arc::clone(lane.room()), Arc::clone(&lane.head));
+        let draft = Draft {
+            room_id: Some(room.clone()),
+            sender: alice.clone(),
+            kind: TimelineEventType::RoomRedaction,
+            state_key: None,
+            content: raw(json!({ "reason": format!("{rejected} {soft_failed}") })),
+            redacts: Some(said.clone()),
+            prev_events: vec![said.clone()],
+            auth_events: Vec::new(),
+            depth: UInt::new_saturating(100),
+            origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::new_saturating(super::NOW_MS)),
+        };
+        let pdu = assembly.build(draft).unwrap();
+        let place = Place { rejected, soft_failed, ..Place::at(before) };
+        assembly.accept(pdu, place).await.unwrap();
+        rooms.commit(&mut lane, assembly, Batch::new()).await.unwrap();
+        let redacted = load(&rooms, &room, &said).await.redacted_by.is_some();
+        assert_eq!(redacted, !rejected && !soft_failed);
+    }
 }
