@@ -21,6 +21,13 @@ const PAGE_ROWS: usize = 500;
 /// Longest type of account data, in bytes.
 const KIND_BYTES_MAX: usize = 255;
 
+/// Largest content of a piece of account data, in bytes.
+pub(crate) const CONTENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Pieces of account data that a user has at most, about: those added at the same moment do not see
+/// each other.
+pub(crate) const ROWS_MAX: usize = 10_000;
+
 /// One piece of account data.
 #[derive(Clone, Debug)]
 pub struct AccountDataRow {
@@ -53,7 +60,7 @@ impl Users {
     ///
     /// # Errors
     /// [`UsersError::BadJson`] where the content is no object; [`UsersError::Invalid`] for an
-    /// impossible type.
+    /// impossible type; [`UsersError::TooLarge`] for too large a content, or too many types.
     pub async fn set_account_data(
         &self,
         user_id: &UserId,
@@ -153,6 +160,12 @@ impl Users {
             let Some(json) = change(old.as_ref().map(|row| row.value.as_str()))? else {
                 return Ok(());
             };
+            if json.len() > CONTENT_BYTES_MAX {
+                return Err(UsersError::TooLarge { what: "the account data" });
+            }
+            if old.is_none() {
+                self.check_room_for_more(user_id).await?;
+            }
             let mut batch = Batch::new();
             stage_account_data(&mut batch, user_id, room, kind, old.as_ref(), json)?;
             match self.store().commit(batch).await {
@@ -162,6 +175,16 @@ impl Users {
             }
         }
         Err(UsersError::Contended)
+    }
+
+    /// Refuses a piece of account data more than a user may have. Reads keys only.
+    async fn check_room_for_more(&self, user_id: &UserId) -> Result<()> {
+        let range = ACCOUNT_DATA_CHANGES.prefix(&user_id.to_string());
+        let rows = self.store().scan(&ACCOUNT_DATA_CHANGES, range, Page::first(ROWS_MAX)).await?;
+        if rows.len() >= ROWS_MAX {
+            return Err(UsersError::TooLarge { what: "the number of pieces of account data" });
+        }
+        Ok(())
     }
 
     /// Writes the removal of all account data into a batch.

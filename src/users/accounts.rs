@@ -9,9 +9,10 @@ use crate::{
     account_data::stage_account_data,
     error::{Result, UsersError},
     log_row::{LOG_TOPIC, UsersLogRow},
+    profiles::{DISPLAYNAME, first_profile},
     push_rules,
     sessions::{Login, NewDevice},
-    tables::ACCOUNTS,
+    tables::{ACCOUNTS, PROFILES},
     user_ids,
 };
 
@@ -107,6 +108,8 @@ pub struct NewAccount {
     pub kind: AccountKind,
     /// Whether the user administrates this server.
     pub admin: bool,
+    /// The name that the user shows at first.
+    pub displayname: Option<String>,
 }
 
 impl std::fmt::Debug for NewAccount {
@@ -119,7 +122,8 @@ impl Users {
     /// Creates an account. Upper case in the name becomes lower case.
     ///
     /// # Errors
-    /// [`UsersError::InvalidUsername`], [`UsersError::Taken`], [`UsersError::Busy`].
+    /// [`UsersError::InvalidUsername`], [`UsersError::Taken`], [`UsersError::Busy`],
+    /// [`UsersError::Invalid`] for an impossible password or name to show.
     pub async fn create_account(&self, account: NewAccount) -> Result<OwnedUserId> {
         let (user_id, _) = self.sign_up(account, None).await?;
         Ok(user_id)
@@ -141,6 +145,7 @@ impl Users {
         if self.account(&user_id).await?.is_some() {
             return Err(UsersError::Taken { user_id });
         }
+        let profile = account.displayname.map(first_profile).transpose()?;
         let password_hash = match account.password {
             Some(password) => Some(self.inner.passwords.hash(password).await?),
             None => None,
@@ -159,6 +164,12 @@ impl Users {
         batch.log(LOG_TOPIC, UsersLogRow::Account { user_id: user_id.clone() }.encode()?);
         let rules = push_rules::default_content(&user_id)?;
         stage_account_data(&mut batch, &user_id, None, push_rules::PUSH_RULES, None, rules)?;
+        if let Some(profile) = profile {
+            batch.put(&PROFILES, &user_id.to_string(), &Json(profile));
+            let field = DISPLAYNAME.to_owned();
+            batch
+                .log(LOG_TOPIC, UsersLogRow::Profile { user_id: user_id.clone(), field }.encode()?);
+        }
         let login = match device {
             Some(device) => Some(self.stage_login(&mut batch, &user_id, None, &device)?),
             None => None,
@@ -259,13 +270,9 @@ impl Users {
             batch.put(&ACCOUNTS, &user_id.to_string(), &Json(row));
             let log = UsersLogRow::Account { user_id: user_id.to_owned() };
             batch.log(LOG_TOPIC, log.encode()?);
-            match self.store().commit(batch).await {
-                Ok(_) => {
-                    self.inner.sessions.forget_user(user_id);
-                    return Ok(());
-                }
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+            let whose = user_id.to_owned();
+            if self.write(batch, move |sessions| sessions.forget_user(&whose)).await? {
+                return Ok(());
             }
         }
         Err(UsersError::Contended)

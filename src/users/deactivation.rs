@@ -1,7 +1,7 @@
 //! The end of an account.
 
-use ruma::{OwnedUserId, UserId};
-use store::{Batch, Json, Page, StoreError};
+use ruma::{OwnedUserId, UserId, presence::PresenceState};
+use store::{Batch, Json, Page};
 
 use crate::{
     Users,
@@ -9,7 +9,7 @@ use crate::{
     error::{Result, UsersError},
     log_row::{LOG_TOPIC, UsersLogRow},
     passwords::LogOut,
-    tables::{ACCOUNTS, DEPARTURES, FILTERS, PROFILES},
+    tables::{ACCOUNTS, DEPARTURES, FILTERS, PRESENCE_STATUS, PROFILES},
 };
 
 /// Filters removed with an account at most; what is left is out of anybody's reach.
@@ -23,8 +23,8 @@ const DEPARTURES_PAGE: usize = 1_000;
 pub enum Erasure {
     /// Nothing but the account ends.
     Keep,
-    /// The profile, account data and filters go, and what the user wrote is hidden from those who
-    /// have not seen it.
+    /// The profile, status message, account data and filters go, and what the user wrote is hidden
+    /// from those who have not seen it.
     Erase,
 }
 
@@ -55,6 +55,9 @@ impl Users {
             batch.log(LOG_TOPIC, log.encode()?);
             self.stage_log_out(&mut batch, user_id, LogOut::Everybody).await?;
             if erasure == Erasure::Erase {
+                // What is in memory goes first; the row that this may leave goes with the batch.
+                self.set_presence(user_id, PresenceState::Offline, None).await?;
+                batch.delete(&PRESENCE_STATUS, &key);
                 batch.delete(&PROFILES, &key);
                 self.stage_account_data_removal(&mut batch, user_id).await?;
                 let page = Page::first(FILTERS_MAX);
@@ -62,17 +65,14 @@ impl Users {
                     batch.delete(&FILTERS, &key);
                 }
             }
-            match self.store().commit(batch).await {
-                Ok(_) => {
-                    self.inner.sessions.forget_user(user_id);
-                    return Ok(());
-                }
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+            let whose = user_id.to_owned();
+            if self.write(batch, move |sessions| sessions.forget_user(&whose)).await? {
+                return Ok(());
             }
         }
         Err(UsersError::Contended)
     }
+
     /// Users whose accounts were closed, and who have not left their rooms yet: at most a thousand.
     ///
     /// # Errors

@@ -113,13 +113,8 @@ impl Users {
             if batch.is_empty() {
                 return Ok(());
             }
-            match self.store().commit(batch).await {
-                Ok(_) => {
-                    self.inner.sessions.forget(ended);
-                    return Ok(());
-                }
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+            if self.write(batch, move |sessions| sessions.forget(ended)).await? {
+                return Ok(());
             }
         }
         Err(UsersError::Contended)
@@ -136,13 +131,9 @@ impl Users {
             let mut batch = Batch::new();
             batch.expect(&ACCOUNTS, &user_id.to_string(), Some(&Json(account.row)));
             self.stage_log_out(&mut batch, user_id, log_out).await?;
-            match self.store().commit(batch).await {
-                Ok(_) => {
-                    self.inner.sessions.forget_user(user_id);
-                    return Ok(());
-                }
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+            let whose = user_id.to_owned();
+            if self.write(batch, move |sessions| sessions.forget_user(&whose)).await? {
+                return Ok(());
             }
         }
         Err(UsersError::Contended)

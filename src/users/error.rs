@@ -61,6 +61,9 @@ pub enum UsersError {
     /// Too many passwords are being checked at the moment.
     #[error("the server is busy checking passwords")]
     Busy,
+    /// The server stops.
+    #[error("the server is stopping")]
+    Stopping,
     /// Others kept changing the same thing; nothing was done.
     #[error("others are changing the same thing")]
     Contended,

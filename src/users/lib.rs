@@ -22,6 +22,7 @@ mod tables;
 mod tags;
 mod tokens;
 mod user_ids;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -42,9 +43,11 @@ pub use crate::{
     error::{Result, TokenError, UsersError},
     log_row::{LOG_TOPIC, UsersLogRow},
     login_tokens::LOGIN_TOKEN_LIFETIME_MS,
-    passwords::LogOut,
+    passwords::{LogOut, check_new_password},
     presence::*,
-    profiles::{PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX},
+    profiles::{
+        AVATAR_URL_BYTES_MAX, DISPLAYNAME_BYTES_MAX, PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX,
+    },
     push_rules::{RulePlace, RuleSwitch},
     sessions::{ACCESS_TOKEN_LIFETIME_MS, Login, NewDevice, Session, TokenStyle},
 };

@@ -7,7 +7,7 @@ use argon2::{
     password_hash::SaltString,
 };
 use ruma::{DeviceId, UserId};
-use store::{Batch, Json, StoreError};
+use store::{Batch, Json};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -53,12 +53,7 @@ impl Passwords {
 
     /// Hashes a password with a new salt, as a PHC string.
     pub(crate) async fn hash(&self, password: String) -> Result<String> {
-        if password.is_empty() {
-            return Err(UsersError::invalid("the password is empty"));
-        }
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(UsersError::invalid("the password is longer than 512 bytes"));
-        }
+        check_new_password(&password)?;
         let argon2 = self.argon2.clone();
         self.run(move || hash_with(&argon2, password.as_bytes())).await?
     }
@@ -90,6 +85,20 @@ impl Passwords {
         });
         task.await.map_err(|error| UsersError::Hashing { why: error.to_string() })
     }
+}
+
+/// Refuses what cannot be a new password, before anybody has to prove anything for it.
+///
+/// # Errors
+/// [`UsersError::Invalid`] for an empty or too long one.
+pub fn check_new_password(password: &str) -> Result<()> {
+    if password.is_empty() {
+        return Err(UsersError::invalid("the password is empty"));
+    }
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(UsersError::invalid("the password is longer than 512 bytes"));
+    }
+    Ok(())
 }
 
 fn hash_with(argon2: &Argon2<'_>, password: &[u8]) -> Result<String> {
@@ -154,13 +163,9 @@ impl Users {
             batch.expect(&ACCOUNTS, &user_id.to_string(), Some(&Json(account.row)));
             batch.put(&ACCOUNTS, &user_id.to_string(), &Json(row));
             self.stage_log_out(&mut batch, user_id, log_out).await?;
-            match self.store().commit(batch).await {
-                Ok(_) => {
-                    self.inner.sessions.forget_user(user_id);
-                    return Ok(());
-                }
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+            let whose = user_id.to_owned();
+            if self.write(batch, move |sessions| sessions.forget_user(&whose)).await? {
+                return Ok(());
             }
         }
         Err(UsersError::Contended)

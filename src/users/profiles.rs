@@ -22,6 +22,18 @@ pub const PROFILE_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of a profile field, in bytes.
 pub const PROFILE_KEY_BYTES_MAX: usize = 255;
 
+/// Longest name that a user shows, in bytes.
+pub const DISPLAYNAME_BYTES_MAX: usize = 256;
+
+/// Longest address of a picture, in bytes.
+pub const AVATAR_URL_BYTES_MAX: usize = 1_000;
+
+/// The field with the name that a user shows.
+pub(crate) const DISPLAYNAME: &str = "displayname";
+
+/// The field with the address of a user's picture.
+const AVATAR_URL: &str = "avatar_url";
+
 impl Users {
     /// All profile fields of a user. Empty for users of other servers, and those who set none.
     ///
@@ -36,7 +48,7 @@ impl Users {
     ///
     /// # Errors
     /// [`UsersError::KeyTooLarge`], [`UsersError::ProfileTooLarge`], [`UsersError::Invalid`] for an
-    /// impossible name,
+    /// impossible name or too long a value,
     /// [`UsersError::BadJson`] where a field that everybody knows is no string.
     pub async fn set_profile_field(
         &self,
@@ -45,9 +57,7 @@ impl Users {
         value: JsonValue,
     ) -> Result<()> {
         check_name(field)?;
-        if matches!(field, "displayname" | "avatar_url" | "m.tz") && !value.is_string() {
-            return Err(UsersError::BadJson { what: format!("{field} is a string") });
-        }
+        check_value(field, &value)?;
         self.update_profile(user_id, field, |fields| {
             fields.insert(field.to_owned(), value.clone());
         })
@@ -97,6 +107,35 @@ impl Users {
         }
         Err(UsersError::Contended)
     }
+}
+
+/// The profile that a new account begins with.
+///
+/// # Errors
+/// [`UsersError::Invalid`] for too long a name.
+pub(crate) fn first_profile(displayname: String) -> Result<BTreeMap<String, JsonValue>> {
+    let value = JsonValue::String(displayname);
+    check_value(DISPLAYNAME, &value)?;
+    Ok(BTreeMap::from([(DISPLAYNAME.to_owned(), value)]))
+}
+
+/// Refuses impossible values of those fields that everybody knows.
+fn check_value(field: &str, value: &JsonValue) -> Result<()> {
+    if !matches!(field, DISPLAYNAME | AVATAR_URL | "m.tz") {
+        return Ok(());
+    }
+    let Some(text) = value.as_str() else {
+        return Err(UsersError::BadJson { what: format!("{field} is a string") });
+    };
+    let bytes_max = match field {
+        DISPLAYNAME => DISPLAYNAME_BYTES_MAX,
+        AVATAR_URL => AVATAR_URL_BYTES_MAX,
+        _ => return Ok(()),
+    };
+    if text.len() > bytes_max {
+        return Err(UsersError::invalid(format!("{field} has at most {bytes_max} bytes")));
+    }
+    Ok(())
 }
 
 /// Refuses names outside of the grammar for profile fields.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Users,
-    account_data::json_text,
+    account_data::{CONTENT_BYTES_MAX, json_text},
     error::{Result, UsersError},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) const PUSH_RULES: &str = "m.push_rules";
 
 /// Largest rule set, in bytes.
-const RULES_BYTES_MAX: usize = 512 * 1024;
+const RULES_BYTES_MAX: usize = CONTENT_BYTES_MAX;
 
 #[derive(Serialize, Deserialize)]
 struct Content {
@@ -54,17 +54,7 @@ impl Users {
         rule: NewPushRule,
         place: RulePlace,
     ) -> Result<()> {
-        self.update_push_rules(user_id, |rules| {
-            rules.insert(rule.clone(), place.after.as_deref(), place.before.as_deref()).map_err(
-                |error| match error {
-                    InsertPushRuleError::UnknownRuleId => {
-                        UsersError::NotFound { what: "the rule before or after" }
-                    }
-                    other => UsersError::invalid(other.to_string()),
-                },
-            )
-        })
-        .await
+        self.update_push_rules(user_id, |rules| insert(rules, rule.clone(), &place)).await
     }
 
     /// Removes a rule that the user added.
@@ -149,6 +139,36 @@ pub enum RuleSwitch {
     On,
     /// It is not.
     Off,
+}
+
+/// Puts a rule in its place. One that is there already keeps whether it is in force, and moves only
+/// where a place is given.
+fn insert(rules: &mut Ruleset, rule: NewPushRule, place: &RulePlace) -> Result<()> {
+    let (kind, rule_id) = (rule.kind(), rule.rule_id().to_owned());
+    let RulePlace { after, before } = place;
+    let neighbours = [after.as_deref(), before.as_deref()];
+    if neighbours.contains(&Some(&rule_id)) {
+        return Err(UsersError::invalid("a rule is not placed next to itself"));
+    }
+    let old = rules.get(kind.clone(), &rule_id).map(|rule| rule.enabled());
+    if old.is_some() && neighbours != [None, None] {
+        // `Ruleset::insert` counts a rule that moves among its own neighbours, and panics where
+        // that leads behind the end.
+        rules
+            .remove(kind.clone(), &rule_id)
+            .map_err(|error| UsersError::invalid(error.to_string()))?;
+    }
+    rules.insert(rule, after.as_deref(), before.as_deref()).map_err(|error| match error {
+        InsertPushRuleError::UnknownRuleId => {
+            UsersError::NotFound { what: "the rule before or after" }
+        }
+        other => UsersError::invalid(other.to_string()),
+    })?;
+    if let Some(enabled) = old {
+        let set = rules.set_enabled(kind, &rule_id, enabled);
+        set.map_err(|_| UsersError::NotFound { what: "push rule" })?;
+    }
+    Ok(())
 }
 
 /// The content that a new account's push rules begin with.

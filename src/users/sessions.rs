@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
-use store::{Batch, Json, StoreError};
+use store::{Batch, Json};
 
 use crate::{
     Users,
@@ -139,14 +139,10 @@ impl Users {
             batch.expect(&ACCOUNTS, &user_id.to_string(), Some(&Json(account.row.clone())));
             batch.put(&ACCOUNTS, &user_id.to_string(), &Json(row));
             let login = self.stage_login(&mut batch, &user_id, old.as_ref(), &device)?;
-            match self.store().commit(batch).await {
-                Ok(_) => {
-                    let old = old.iter().flat_map(|row| &row.tokens);
-                    self.inner.sessions.forget(old.flat_map(TokenPair::hashes));
-                    return Ok(login);
-                }
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+            let ended: Vec<_> =
+                old.iter().flat_map(|row| &row.tokens).flat_map(TokenPair::hashes).collect();
+            if self.write(batch, move |sessions| sessions.forget(ended)).await? {
+                return Ok(login);
             }
             let now = self.account(&user_id).await?.ok_or(UsersError::WrongPassword)?;
             if now.row.password_hash != account.row.password_hash {
@@ -294,14 +290,7 @@ impl Users {
         }
         batch.expect(&DEVICES, &key, Some(&Json(old)));
         batch.put(&DEVICES, &key, &Json(row));
-        match self.store().commit(batch).await {
-            Ok(_) => {
-                self.inner.sessions.forget(ended);
-                Ok(true)
-            }
-            Err(StoreError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.write(batch, move |sessions| sessions.forget(ended)).await
     }
 
     /// The device that a token belongs to.

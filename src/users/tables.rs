@@ -51,7 +51,7 @@ pub(crate) const FILTERS: Table<(String, String), String> =
     Table::new(0x0208, "filters", Family::Main);
 
 /// What users say of their presence. Key: user. Value: the status message.
-/// Written by `presence`. Whether the user is online is kept in memory only.
+/// Written by `presence` and `deactivation`. Whether the user is online is kept in memory only.
 pub(crate) const PRESENCE_STATUS: Table<String, Json<StatusRow>> =
     Table::new(0x0209, "presence_status", Family::Main);
 

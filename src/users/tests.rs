@@ -22,8 +22,12 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) async fn new() -> Self {
+        Self::on(Store::memory()).await
+    }
+
+    /// On a store of the test's choosing.
+    pub(crate) async fn on(store: Store) -> Self {
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-        let store = Store::memory();
         let users = open(&store, &clock).await;
         Self { users, clock, store }
     }

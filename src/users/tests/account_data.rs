@@ -2,17 +2,21 @@
 
 use ruma::{
     api::client::filter::FilterDefinition,
-    push::{Action, NewPushRule, NewSimplePushRule, RuleKind},
+    push::{Action, NewPatternedPushRule, NewPushRule, NewSimplePushRule, RuleKind},
     room_id,
 };
 use serde_json::{
     Value as JsonValue, json,
     value::{RawValue as RawJsonValue, to_raw_value},
 };
-use store::Position;
+use store::{Batch, Position};
 
 use super::Home;
-use crate::{RulePlace, RuleSwitch, UsersError};
+use crate::{
+    RulePlace, RuleSwitch, UsersError,
+    account_data::{CONTENT_BYTES_MAX, ROWS_MAX, stage_account_data},
+    filters::FILTERS_MAX,
+};
 
 fn raw(value: &JsonValue) -> Box<RawJsonValue> {
     to_raw_value(value).unwrap()
@@ -138,4 +142,84 @@ async fn push_rules_are_changed_one_by_one() {
     assert!(matches!(gone, Err(UsersError::NotFound { .. })));
     let server = home.users.delete_push_rule(&alice, RuleKind::Override, ".m.rule.master").await;
     assert!(matches!(server, Err(UsersError::Invalid { .. })));
+}
+
+#[tokio::test]
+async fn account_data_has_its_bounds() {
+    let home = Home::new().await;
+    let alice = home.sign_up("alice").await;
+    let large = raw(&json!({ "a": "x".repeat(CONTENT_BYTES_MAX) }));
+    let refused = home.users.set_account_data(&alice, None, "t", &large).await;
+    assert!(matches!(refused, Err(UsersError::TooLarge { .. })));
+    // One row is there from the start: the push rules.
+    let mut batch = Batch::new();
+    for number in 2..ROWS_MAX {
+        let kind = format!("t{number}");
+        stage_account_data(&mut batch, &alice, None, &kind, None, "{}".to_owned()).unwrap();
+    }
+    home.store.commit(batch).await.unwrap();
+    let small = raw(&json!({ "a": 1 }));
+    home.users.set_account_data(&alice, None, "last", &small).await.unwrap();
+    let refused = home.users.set_account_data(&alice, None, "more", &small).await;
+    assert!(matches!(refused, Err(UsersError::TooLarge { .. })));
+    home.users.set_account_data(&alice, None, "last", &raw(&json!({}))).await.unwrap();
+}
+
+#[tokio::test]
+async fn filters_are_not_kept_without_end() {
+    let home = Home::new().await;
+    let alice = home.sign_up("alice").await;
+    let put = |limit: usize| {
+        let mut filter = FilterDefinition::default();
+        filter.room.timeline.limit = Some(u32::try_from(limit).unwrap().into());
+        let (users, alice) = (home.users.clone(), alice.clone());
+        async move { users.put_filter(&alice, &filter).await }
+    };
+    for limit in 1..=FILTERS_MAX {
+        put(limit).await.unwrap();
+    }
+    assert!(matches!(put(FILTERS_MAX + 1).await, Err(UsersError::TooLarge { .. })));
+    put(1).await.unwrap();
+}
+
+fn content_rule(rule_id: &str) -> NewPushRule {
+    let (pattern, actions) = (rule_id.to_owned(), vec![Action::Notify]);
+    NewPushRule::Content(NewPatternedPushRule::new(rule_id.to_owned(), pattern, actions))
+}
+
+#[tokio::test]
+async fn a_push_rule_moves_to_every_place_and_stays_as_it_was_switched() {
+    let home = Home::new().await;
+    let alice = home.sign_up("alice").await;
+    let put = |rule_id: &'static str, after: Option<&str>, before: Option<&str>| {
+        let (users, alice) = (home.users.clone(), alice.clone());
+        let place =
+            RulePlace { after: after.map(str::to_owned), before: before.map(str::to_owned) };
+        async move { users.put_push_rule(&alice, content_rule(rule_id), place).await }
+    };
+    for place in [(Some("A"), None), (None, Some("A"))] {
+        let itself = put("A", place.0, place.1).await;
+        assert!(matches!(itself, Err(UsersError::Invalid { .. })));
+    }
+    assert!(matches!(put("A", Some("B"), None).await, Err(UsersError::NotFound { .. })));
+    put("B", None, None).await.unwrap();
+    put("A", None, None).await.unwrap();
+    home.users.switch_push_rule(&alice, RuleKind::Content, "A", RuleSwitch::Off).await.unwrap();
+    for (after, before, expected) in [
+        (None, None, ["A", "B"]),
+        (Some("B"), None, ["B", "A"]),
+        (Some("B"), None, ["B", "A"]),
+        (None, Some("B"), ["A", "B"]),
+        (None, Some("B"), ["A", "B"]),
+    ] {
+        put("A", after, before).await.unwrap();
+        let rules = home.users.push_rules(&alice).await.unwrap();
+        let own = rules.content.iter().filter(|rule| !rule.default);
+        let order: Vec<_> = own.map(|rule| rule.rule_id.as_str()).collect();
+        assert_eq!(order, expected, "after {after:?}, before {before:?}");
+        assert!(!rules.get(RuleKind::Content, "A").unwrap().enabled());
+        assert!(rules.get(RuleKind::Content, "B").unwrap().enabled());
+    }
+    assert!(matches!(put("A", Some("C"), None).await, Err(UsersError::NotFound { .. })));
+    assert!(home.users.push_rules(&alice).await.unwrap().get(RuleKind::Content, "A").is_some());
 }

@@ -1,10 +1,11 @@
 //! Signing up, passwords, rights, and the end of accounts.
 
-use ruma::user_id;
+use ruma::{presence::PresenceState, user_id};
 
 use super::{Home, new_account};
 use crate::{
     AccountKind, AdminRight, Erasure, LogOut, NewAccount, NewDevice, TokenError, UsersError,
+    tables::PRESENCE_STATUS,
 };
 
 #[tokio::test]
@@ -146,7 +147,15 @@ async fn erasure_takes_what_the_account_had() {
     home.users.set_profile_field(&alice, "displayname", "Alice".into()).await.unwrap();
     let content = serde_json::value::to_raw_value(&serde_json::json!({"a": 1})).unwrap();
     home.users.set_account_data(&alice, None, "org.example", &content).await.unwrap();
+    let status = Some("away".to_owned());
+    home.users.set_presence(&alice, PresenceState::Online, status).await.unwrap();
     home.users.deactivate(&alice, Erasure::Erase).await.unwrap();
+    for users in [home.users.clone(), home.reopened().await] {
+        let presence = users.presence(&alice).await.unwrap();
+        assert_eq!((presence.state, presence.status_msg), (PresenceState::Offline, None));
+    }
+    let status = home.store.get(&PRESENCE_STATUS, &alice.to_string()).await.unwrap();
+    assert!(status.is_none());
     assert!(home.users.profile(&alice).await.unwrap().is_empty());
     assert!(home.users.list_account_data(&alice).await.unwrap().is_empty());
     let account = home.account(&alice).await;
@@ -175,4 +184,17 @@ async fn accounts_are_listed_page_by_page() {
     assert_eq!(names, ["alice", "bob"]);
     let rest = home.users.list_accounts(Some(user_id!("@bob:localhost")), 2).await.unwrap();
     assert_eq!(rest.len(), 1);
+}
+
+#[tokio::test]
+async fn an_account_is_created_with_its_name_or_not_at_all() {
+    let home = Home::new().await;
+    let with_name =
+        |name: &str| NewAccount { displayname: Some(name.to_owned()), ..new_account("alice") };
+    let refused = home.users.create_account(with_name(&"x".repeat(257))).await;
+    assert!(matches!(refused, Err(UsersError::Invalid { .. })));
+    home.users.check_available("alice").await.unwrap();
+    let alice = home.users.create_account(with_name("Alice")).await.unwrap();
+    let profile = home.users.profile(&alice).await.unwrap();
+    assert_eq!(profile.get("displayname"), Some(&"Alice".into()));
 }

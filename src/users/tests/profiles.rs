@@ -30,6 +30,12 @@ async fn impossible_fields_are_refused() {
     assert!(matches!(long, Err(UsersError::KeyTooLarge)));
     let odd = set("Ä".to_owned(), json!(1)).await;
     assert!(matches!(odd, Err(UsersError::Invalid { .. })));
+    for (field, bytes_max) in [("displayname", 256), ("avatar_url", 1_000)] {
+        let long = set(field.to_owned(), json!("x".repeat(bytes_max + 1))).await;
+        assert!(matches!(long, Err(UsersError::Invalid { .. })));
+        set(field.to_owned(), json!("x".repeat(bytes_max))).await.unwrap();
+        home.users.delete_profile_field(&alice, field).await.unwrap();
+    }
     let number = set("displayname".to_owned(), json!(1)).await;
     assert!(matches!(number, Err(UsersError::BadJson { .. })));
     set("org.example.a".to_owned(), json!("x".repeat(PROFILE_BYTES_MAX / 2))).await.unwrap();

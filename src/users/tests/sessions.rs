@@ -1,9 +1,13 @@
 //! Logging in and out, tokens, devices.
 
+use std::time::Duration;
+
+use store::{RocksOptions, Store};
+
 use super::Home;
 use crate::{
-    ACCESS_TOKEN_LIFETIME_MS, LOGIN_TOKEN_LIFETIME_MS, LogOut, NewDevice, TokenError, TokenStyle,
-    UsersError, UsersLogRow,
+    ACCESS_TOKEN_LIFETIME_MS, Erasure, LOGIN_TOKEN_LIFETIME_MS, LogOut, NewDevice, TokenError,
+    TokenStyle, UsersError, UsersLogRow,
 };
 
 #[tokio::test]
@@ -47,6 +51,40 @@ async fn logging_out_ends_the_device_and_its_cached_session() {
     home.users.log_out_all(&alice, LogOut::Everybody).await.unwrap();
     assert!(home.users.session(&b.access_token).await.is_err());
     assert!(home.device_names(&alice).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_hangs_up_during_the_commit_keeps_no_session_alive() {
+    // The engine on disk commits on a thread of its own, so that there is a moment between.
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open_rocks(directory.path(), RocksOptions::default()).await.unwrap();
+    let home = Home::on(store).await;
+    let alice = home.sign_up("alice").await;
+    for way in 0..3 {
+        let login = home.log_in(&alice, "A").await;
+        home.users.session(&login.access_token).await.unwrap();
+        let mut positions = home.store.positions();
+        positions.mark_unchanged();
+        let devices = ["A".into()];
+        let request = async {
+            match way {
+                0 => home.users.delete_devices(&alice, &devices).await,
+                1 => home.users.log_out_all(&alice, LogOut::Everybody).await,
+                _ => home.users.deactivate(&alice, Erasure::Keep).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = positions.changed() => changed.unwrap(),
+            done = request => done.unwrap(),
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(10), async {
+            while home.users.session(&login.access_token).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(ended.await.is_ok(), "the session outlives its device (way {way})");
+    }
 }
 
 #[tokio::test]
