@@ -135,7 +135,8 @@ pub(crate) async fn respond(
     let memberships = standing::memberships(&inner.rooms, &inner.notifier, viewer, upto).await?;
     let account_data = AccountData::load(syncing, viewer, stretch).await?;
     let plans = plan::make(syncing, wish, stretch, &memberships, &account_data).await?;
-    let ignored = if plans.is_empty() {
+    let is_quiet = plans.is_empty() && stretch.presence_since() == stretch.upto.presence;
+    let ignored = if is_quiet {
         IgnoredUsers::default()
     } else {
         IgnoredUsers::load(&inner.users, viewer).await?

@@ -16,7 +16,7 @@ use crate::{error::Result, ignored::IgnoredUsers};
 
 pub(crate) use self::{
     state::{StatePlace, StateWish},
-    window::{Window, WindowWish},
+    window::{Window, WindowWish, takes},
 };
 
 /// How often, and how long apart, it is waited for a room's head that the log has told of already.

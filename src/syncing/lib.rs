@@ -101,6 +101,7 @@ impl Syncing {
         syncing.spawn(notifier.clone().follow_log());
         syncing.spawn(notifier.clone().follow_typing());
         syncing.spawn(notifier.clone().follow_presence());
+        syncing.spawn(notifier.clone().trim_log());
         syncing.spawn(notifier.sweep_presence());
         syncing
     }

@@ -26,6 +26,13 @@ use crate::error::Result;
 /// How many rows of the log are taken at a time.
 const LOG_ROWS: usize = 1_000;
 
+/// How long it is waited after the log could not be read.
+const READ_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the log is trimmed, and how many positions are left of it for those who lag behind.
+const TRIM_INTERVAL: Duration = Duration::from_secs(600);
+const LOG_POSITIONS_KEPT: u64 = 100_000;
+
 /// How often those who are gone are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -118,10 +125,15 @@ impl Notifier {
             match self.take_rows(&mut cursor, newest).await {
                 Ok(()) => {}
                 Err(StoreError::Closed) => return,
-                Err(error) => {
+                Err(error @ StoreError::Failed { .. }) => {
                     tracing::error!(%error, "syncs can no longer follow the log");
                     self.inner.closing.cancel();
                     return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the log cannot be read, and is tried again");
+                    tokio::time::sleep(READ_PAUSE).await;
+                    continue;
                 }
             }
             if positions.changed().await.is_err() {
@@ -290,6 +302,19 @@ impl Notifier {
         };
         for record in memberships.joined() {
             self.wake_room(record.room).await;
+        }
+    }
+
+    /// Deletes, again and again, what nobody will read of the log.
+    pub(crate) async fn trim_log(self) {
+        let mut ticks = tokio::time::interval(TRIM_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let upto = self.inner.seen.borrow().get().saturating_sub(LOG_POSITIONS_KEPT);
+            if let Err(error) = self.inner.store.trim_log(Position::new(upto)).await {
+                tracing::warn!(%error, "the log is not trimmed");
+            }
         }
     }
 

@@ -37,7 +37,15 @@ struct Known {
     at: Option<SyncToken>,
     sent: HashSet<Member>,
     /// What is in the newest response, and its token.
-    pending: Option<(SyncToken, Vec<Member>)>,
+    pending: Option<(SyncToken, Noted)>,
+}
+
+/// What a response holds.
+#[derive(Debug, Default)]
+struct Noted {
+    members: Vec<Member>,
+    /// Rooms that the response shows as new: what the device once had of them is gone.
+    new_rooms: HashSet<RoomNumber>,
 }
 
 impl Default for SentMembers {
@@ -66,7 +74,7 @@ impl SentMembers {
 #[derive(Debug)]
 pub(crate) struct KnownMembers {
     known: Arc<Mutex<Known>>,
-    noted: Mutex<Vec<Member>>,
+    noted: Mutex<Noted>,
 }
 
 impl KnownMembers {
@@ -81,7 +89,13 @@ impl KnownMembers {
 
     /// Takes note of what the response holds.
     pub(crate) fn note(&self, room: RoomNumber, events: impl IntoIterator<Item = EventNumber>) {
-        lock(&self.noted).extend(events.into_iter().map(|event| (room, event)));
+        let members = events.into_iter().map(|event| (room, event));
+        lock(&self.noted).members.extend(members);
+    }
+
+    /// Takes note that the response shows a room as one that the device has nothing of.
+    pub(crate) fn note_new_room(&self, room: RoomNumber) {
+        lock(&self.noted).new_rooms.insert(room);
     }
 
     /// Ends the response, which has this token.
@@ -100,7 +114,10 @@ impl Known {
     fn come_with(&mut self, since: Option<SyncToken>) {
         let pending = self.pending.take();
         match (since, pending) {
-            (Some(since), Some((token, members))) if since == token => {
+            (Some(since), Some((token, Noted { members, new_rooms }))) if since == token => {
+                if !new_rooms.is_empty() {
+                    self.sent.retain(|(room, _)| !new_rooms.contains(room));
+                }
                 if self.sent.len() + members.len() > MEMBERS_MAX {
                     self.sent.clear();
                 }
@@ -163,6 +180,21 @@ mod tests {
         let again = begin(&members, Some(1));
         assert!(again.has(ROOM, event(1)));
         assert!(!again.has(ROOM, event(2)));
+    }
+
+    #[test]
+    fn what_was_sent_of_a_room_before_it_was_new_does_not_count() {
+        let members = SentMembers::default();
+        let first = begin(&members, None);
+        first.note(ROOM, [event(1)]);
+        first.finish(token(1));
+        let second = begin(&members, Some(1));
+        second.note_new_room(ROOM);
+        second.note(ROOM, [event(2)]);
+        second.finish(token(2));
+        let third = begin(&members, Some(2));
+        assert!(!third.has(ROOM, event(1)));
+        assert!(third.has(ROOM, event(2)));
     }
 
     #[test]

@@ -27,11 +27,16 @@ pub(super) async fn make(
     }
     let inner = &making.syncing.inner;
     let (since, upto) = (making.stretch.presence_since(), making.stretch.upto.presence);
+    let is_wanted = |presence: &Presence| {
+        let sender = Some(&*presence.user_id);
+        filter.takes(Candidate { kind: "m.presence", sender, content: RawJsonValue::NULL })
+            && !making.ignored.contains(&presence.user_id)
+    };
     let mut presences = BTreeMap::new();
     for presence in inner.users.presence_changes(since, upto) {
         // To a client that has nothing, everybody is offline.
         let is_known = making.is_initial() && presence.state == PresenceState::Offline;
-        if !is_known && is_seen(making, &presence.user_id).await? {
+        if !is_known && is_wanted(&presence) && is_seen(making, &presence.user_id).await? {
             presences.insert(presence.user_id.clone(), presence);
         }
     }
@@ -40,12 +45,8 @@ pub(super) async fn make(
             presences.insert(user_id.clone(), inner.users.presence(&user_id).await?);
         }
     }
-    let is_wanted = |presence: &&Presence| {
-        let sender = Some(&*presence.user_id);
-        filter.takes(Candidate { kind: "m.presence", sender, content: RawJsonValue::NULL })
-            && !making.ignored.contains(&presence.user_id)
-    };
-    let events = presences.values().filter(is_wanted).take(filter.limit());
+    let wanted = presences.values().filter(|presence| is_wanted(presence));
+    let events = wanted.take(filter.limit());
     events.map(|presence| event(presence, making.now_ms)).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use rooms::{EventNumber, Position, Room, ServedEvent, Viewer};
+use rooms::{EventNumber, Position, Room, ServedEvent, StoredEvent, Viewer};
 use ruma::{
     OwnedUserId, UInt, UserId,
     api::client::sync::sync_events::v3::{
@@ -25,6 +25,9 @@ use crate::{
 
 /// Of how many members of a newly joined room the presence is told.
 const NEWCOMERS_MAX: usize = 500;
+
+/// How many of a user's member events are looked back at to find that they were joined.
+const MEMBER_EVENTS_MAX: usize = 64;
 
 /// Works on a room. `None` where nothing is new after all.
 pub(super) async fn make(making: &Making<'_>, plan: RoomPlan) -> Result<Option<RoomNews>> {
@@ -58,6 +61,7 @@ async fn make_joined(
         None
     };
     let is_whole = joined.since.is_none() || making.wish.request.full_state;
+    let is_new = joined.since.is_none() && making.stretch.since.is_some();
     let delta = delta.filter(|delta| is_whole || !delta.is_empty());
     let mut update = JoinedRoom::new();
     update.ephemeral = Ephemeral::new();
@@ -70,6 +74,8 @@ async fn make_joined(
     let mut newcomers = BTreeSet::new();
     if let Some(delta) = &delta {
         update.timeline = timeline(making, delta, is_whole)?;
+        // The timeline does not go on from what the client may have kept of an earlier stay.
+        update.timeline.limited |= is_new;
         update.summary = summary(delta);
         newcomers = newcomers_in(making, room, joined, delta).await?;
     }
@@ -109,54 +115,84 @@ async fn make_left(
     standing: &Standing,
 ) -> Result<Option<RoomUpdate>> {
     let rooms = &making.syncing.inner.rooms;
-    let viewer = &making.wish.request.user_id;
-    let leave = rooms.load_event(room, standing.event).await?;
-    let key = (StateEventType::RoomMember, viewer.to_string());
-    let before = rooms.state_numbers(room, leave.state_before, &[key]).await?;
-    let before = match before.into_iter().flatten().next() {
-        Some(number) => rooms.load_event(room, number).await?.pdu.membership(),
-        None => None,
-    };
-    let since = match making.stretch.since {
-        _ if before != Some(MembershipState::Join) => {
-            // They had nothing of the room but an invite or a knock: the leaving is all they get.
-            return lone_leave(making, room, standing.event).await.map(Some);
-        }
-        Some(since) => {
-            let then = standing::in_state(rooms, viewer, room, since.position).await?;
-            let was_joined = then.is_some_and(|then| then.membership == MembershipState::Join);
-            was_joined.then_some(since.position)
-        }
-        None => None,
-    };
-    let wish = wish(making, since, standing.position, Some(standing.event));
-    let Some(delta) = delta::build(rooms, room, wish).await? else { return Ok(None) };
+    let since = making.stretch.since.map(|since| since.position);
     let mut update = LeftRoom::new();
-    update.timeline = timeline(making, &delta, true)?;
-    update.state = state(making, Some(&delta))?;
+    let departure = departure(making, room, standing, since).await?;
+    if let Some(departure) = &departure {
+        let since = match since {
+            Some(since) => {
+                let viewer = &making.wish.request.user_id;
+                let then = standing::in_state(rooms, viewer, room, since).await?;
+                let was_joined = then.is_some_and(|then| then.membership == MembershipState::Join);
+                was_joined.then_some(since)
+            }
+            None => None,
+        };
+        let wish = wish(making, since, departure.position, Some(departure.number));
+        let Some(delta) = delta::build(rooms, room, wish).await? else { return Ok(None) };
+        update.timeline = timeline(making, &delta, true)?;
+        update.state = state(making, Some(&delta))?;
+    }
+    // An invite that was rejected, or a ban of one who had left: the rest of the room is not
+    // theirs, so that this event is all they get.
+    if departure.is_none_or(|departure| departure.number != standing.event) {
+        add_lone(making, room, standing.event, &mut update).await?;
+    }
     let filter = &making.wish.room_filters.account_data;
     update.account_data.events = making.account_data.of_room(filter, &room.room_id)?;
     Ok(Some(RoomUpdate::Left(update)))
 }
 
-async fn lone_leave(
+/// The event after a point by which the user ceased to be joined, if there is one.
+async fn departure(
+    making: &Making<'_>,
+    room: &Arc<Room>,
+    standing: &Standing,
+    since: Option<Position>,
+) -> Result<Option<Arc<StoredEvent>>> {
+    let rooms = &making.syncing.inner.rooms;
+    let keys = [(StateEventType::RoomMember, making.wish.request.user_id.to_string())];
+    let mut event = rooms.load_event(room, standing.event).await?;
+    for _ in 0..MEMBER_EVENTS_MAX {
+        if since.is_some_and(|since| event.position <= since) {
+            return Ok(None);
+        }
+        let before = rooms.state_numbers(room, event.state_before, &keys).await?;
+        let Some(number) = before.into_iter().flatten().next() else { return Ok(None) };
+        let before = rooms.load_event(room, number).await?;
+        if before.pdu.membership() == Some(MembershipState::Join) {
+            return Ok(Some(event));
+        }
+        event = before;
+    }
+    Ok(None)
+}
+
+/// Adds an event to the room of one who may see nothing else of it any more.
+async fn add_lone(
     making: &Making<'_>,
     room: &Arc<Room>,
     event: EventNumber,
-) -> Result<RoomUpdate> {
+    update: &mut LeftRoom,
+) -> Result<()> {
     let rooms = &making.syncing.inner.rooms;
     let wish = making.wish;
-    let leave = rooms.load_event(room, event).await?;
-    let served = rooms.serve_all(&wish.request.user_id, room, vec![leave]).await?;
-    let mut update = LeftRoom::new();
-    for event in &served {
-        let (viewer, now_ms) = (viewer(making), making.now_ms);
-        update.timeline.events.push(wish.shape.timeline_event(event, viewer, now_ms)?);
+    let event = rooms.load_event(room, event).await?;
+    let filter = &wish.room_filters.timeline;
+    let is_wanted = filter.takes_some_of(&room.room_id) && delta::takes(filter, &event);
+    let served = rooms.serve_all(&wish.request.user_id, room, vec![event]).await?;
+    let (shape, viewer) = (&wish.shape, viewer(making));
+    for event in served.iter().filter(|_| is_wanted) {
+        update.timeline.events.push(shape.timeline_event(event, viewer, making.now_ms)?);
     }
     if wish.state_place() == StatePlace::End {
-        update.state = State::After(state_events(making, &served)?);
+        let mut events = state_events(making, &served)?;
+        if let State::After(before) = &mut update.state {
+            events.events.splice(0..0, before.events.drain(..));
+        }
+        update.state = State::After(events);
     }
-    Ok(RoomUpdate::Left(update))
+    Ok(())
 }
 
 fn wish<'a>(

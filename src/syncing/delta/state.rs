@@ -116,8 +116,9 @@ pub(super) async fn select(
         users.extend(heroes.iter().map(|hero| &**hero));
         if since.is_none() {
             users.insert(wish.viewer);
+            wish.state.known.note_new_room(room.number);
         }
-        let mut members = members(rooms, room, root, users).await?;
+        let mut members = members(rooms, room, root, roots.end, &in_window, users).await?;
         // One who has nothing of the room may have thrown away what they once had.
         let is_new = since.is_none() || wish.state.lazy == Some(LazyMembers::Redundantly);
         members.retain(|member| is_new || !wish.state.known.has(room.number, *member));
@@ -196,17 +197,29 @@ async fn changed(
     Ok(numbers)
 }
 
-/// The member events of some users.
+/// The member events of some users: those at the end, except where the window leads to them from
+/// those of the state that is told.
 async fn members(
     rooms: &Rooms,
     room: &Room,
     root: StateRoot,
+    end: StateRoot,
+    in_window: &std::collections::HashSet<EventNumber>,
     users: BTreeSet<&UserId>,
 ) -> Result<Vec<EventNumber>> {
     let keys: Vec<_> = (users.into_iter())
         .map(|user| (StateEventType::RoomMember, user.as_str().to_owned()))
         .collect();
-    Ok(rooms.state_numbers(room, root, &keys).await?.into_iter().flatten().collect())
+    let told = rooms.state_numbers(room, root, &keys).await?;
+    if root == end {
+        return Ok(told.into_iter().flatten().collect());
+    }
+    let newest = rooms.state_numbers(room, end, &keys).await?;
+    let members = told.into_iter().zip(newest).filter_map(|(told, newest)| match newest {
+        Some(newest) if !in_window.contains(&newest) => Some(newest),
+        _ => told,
+    });
+    Ok(members.collect())
 }
 
 /// Takes note of the member events that the device gets.

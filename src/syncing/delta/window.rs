@@ -149,7 +149,7 @@ async fn pick(
 }
 
 /// Whether a filter takes an event.
-pub(super) fn takes(filter: &EventFilter, event: &StoredEvent) -> bool {
+pub(crate) fn takes(filter: &EventFilter, event: &StoredEvent) -> bool {
     let kind = event.pdu.kind.to_string();
     filter.takes(Candidate {
         kind: &kind,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
-    OwnedRoomId, OwnedUserId, UserId,
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
     api::client::sync::sync_events::v3::{Response, State, Timeline},
     serde::Raw,
 };
@@ -32,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) request: SyncRequest,
     pub(crate) rooms: BTreeMap<OwnedRoomId, Known>,
     pub(crate) invites: BTreeSet<OwnedRoomId>,
+    /// What it was told, for the story of a failure.
+    told: Vec<(OwnedRoomId, String)>,
 }
 
 #[derive(Deserialize)]
@@ -54,11 +56,18 @@ impl Client {
             request: SyncRequest { filter, ..request(user) },
             rooms: BTreeMap::new(),
             invites: BTreeSet::new(),
+            told: Vec::new(),
         }
     }
 
     pub(crate) fn user(&self) -> &OwnedUserId {
         &self.request.user_id
+    }
+
+    /// All that it was told of a room, a line each.
+    pub(crate) fn told(&self, room_id: &RoomId) -> String {
+        let lines = self.told.iter().filter(|(room, _)| room == room_id);
+        lines.map(|(_, line)| format!("\n{line}")).collect()
     }
 
     /// Syncs, but the answer gets lost.
@@ -70,6 +79,7 @@ impl Client {
     pub(crate) async fn sync(&mut self, home: &Home) -> Response {
         let response = home.syncing.sync(self.request.clone()).await.unwrap();
         self.request.since = Some(response.next_batch.parse().unwrap());
+        self.take_down(&response);
         for (room_id, room) in &response.rooms.join {
             self.invites.remove(room_id);
             let known = self.rooms.entry(room_id.clone()).or_default();
@@ -82,8 +92,35 @@ impl Client {
             self.invites.remove(room_id);
             self.rooms.remove(room_id);
         }
-        self.invites.extend(response.rooms.invite.keys().cloned());
+        for room_id in response.rooms.invite.keys() {
+            // One who left and was invited since the last time is told of the invite only.
+            self.rooms.remove(room_id);
+            self.invites.insert(room_id.clone());
+        }
         response
+    }
+}
+
+impl Client {
+    fn take_down(&mut self, response: &Response) {
+        let line = |what: &str, event: Event| {
+            let Event { event_id, sender, kind, state_key } = event;
+            format!("{} {what}: {kind} {state_key:?} {sender} {event_id}", response.next_batch)
+        };
+        let mut lines = Vec::new();
+        for (room_id, room) in &response.rooms.join {
+            let (State::Before(state) | State::After(state)) = &room.state else { unreachable!() };
+            lines.extend(state.events.iter().map(|e| (room_id, line("state", read(e)))));
+            let what = if room.timeline.limited { "after a gap" } else { "timeline" };
+            lines.extend(room.timeline.events.iter().map(|e| (room_id, line(what, read(e)))));
+        }
+        for (room_id, room) in &response.rooms.leave {
+            lines.extend(room.timeline.events.iter().map(|e| (room_id, line("left", read(e)))));
+        }
+        for room_id in response.rooms.invite.keys() {
+            lines.push((room_id, format!("{} invited", response.next_batch)));
+        }
+        self.told.extend(lines.into_iter().map(|(room_id, line)| (room_id.clone(), line)));
     }
 }
 

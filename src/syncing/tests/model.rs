@@ -1,15 +1,18 @@
 //! Random histories: a client that applies what it is told has what the rooms say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use rooms::{Position, Profile};
-use ruma::{OwnedRoomId, OwnedUserId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::json;
 
 use super::{Home, client::Client, user};
 
 /// Histories that are tried.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 /// Steps of each history.
 const STEPS: usize = 120;
@@ -71,6 +74,19 @@ async fn act(home: &Home, dice: &mut Dice, people: &[OwnedUserId], rooms: &[Owne
     drop(done);
 }
 
+/// Where something went wrong, with all that came before.
+struct Story<'a> {
+    begin: String,
+    client: &'a Client,
+    room_id: &'a RoomId,
+}
+
+impl fmt::Display for Story<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{}{}", self.begin, self.client.told(self.room_id))
+    }
+}
+
 /// Compares what a client has with what the rooms say.
 async fn check(home: &Home, client: &Client, story: &str) {
     let user = client.user();
@@ -79,7 +95,7 @@ async fn check(home: &Home, client: &Client, story: &str) {
     assert_eq!(known, joined, "{story}: the rooms of {user}");
     let is_lazy = !client.request.filter.room.state.lazy_load_options.is_disabled();
     for (room_id, known) in &client.rooms {
-        let story = format!("{story}: {user} in {room_id}");
+        let story = Story { begin: format!("{story}: {user} in {room_id}"), client, room_id };
         let room = home.rooms.room(room_id).await.unwrap().unwrap();
         let truth: BTreeMap<(String, String), String> = (home.rooms.state(user, room_id).await)
             .unwrap()
