@@ -11,7 +11,7 @@ use ruma::{
         uiaa::AuthData,
     },
 };
-use users::{Erasure, LogOut, Users};
+use users::{Erasure, LogOut, Users, check_new_password};
 
 use crate::{
     auth::Session,
@@ -47,6 +47,7 @@ async fn change_account_password(
     session: Option<Session>,
     Ruma(request): Ruma<change_password::v3::Request>,
 ) -> Result<Ruma<change_password::v3::Response>, ApiError> {
+    check_new_password(&request.new_password)?;
     let auth = request.auth.as_ref();
     let user_id = prove(&state, "password", session.as_ref(), auth, address).await?;
     let log_out = match &session {
@@ -104,10 +105,12 @@ pub async fn deactivate_account(
     user_id: &UserId,
     erasure: Erasure,
 ) -> Result<(), ApiError> {
-    users.deactivate(user_id, erasure).await?;
     let (users, rooms, user_id) = (users.clone(), rooms.clone(), user_id.to_owned());
-    let departure = tokio::spawn(async move { depart(&users, &rooms, &user_id).await });
-    departure.await.map_err(|error| ApiError::internal(&error))?
+    let end = tokio::spawn(async move {
+        users.deactivate(&user_id, erasure).await?;
+        depart(&users, &rooms, &user_id).await
+    });
+    end.await.map_err(|error| ApiError::internal(&error))?
 }
 
 /// Makes the users leave their rooms whose departure the end of the process interrupted. To be

@@ -115,12 +115,10 @@ async fn register(
         password: Some(body.password),
         kind: AccountKind::User,
         admin: body.admin,
+        displayname: body.displayname,
     };
     let device = (!body.inhibit_login).then(|| new_device(None, None, false));
     let (user_id, login) = users.sign_up(account, device).await?;
-    if let Some(displayname) = body.displayname {
-        users.set_profile_field(&user_id, "displayname", displayname.into()).await?;
-    }
     let mut answer = json!({ "user_id": user_id, "home_server": settings.server_name });
     if let (Some(login), Some(answer)) = (login, answer.as_object_mut()) {
         answer.insert("access_token".to_owned(), login.access_token.into());

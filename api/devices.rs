@@ -19,6 +19,12 @@ use crate::{
     uia::{Challenge, Checkers},
 };
 
+/// Devices removed by one request at most.
+const DELETED_DEVICES_MAX: usize = 1_000;
+
+/// Longest ID of a device, in bytes.
+const DEVICE_ID_BYTES_MAX: usize = 512;
+
 pub(crate) fn routes() -> Router<ApiState> {
     let router = route::<get_devices::v3::Request, _, _>(Router::new(), list);
     let router = route::<get_device::v3::Request, _, _>(router, get);
@@ -88,6 +94,9 @@ async fn delete_many(
     session: ActiveSession,
     Ruma(request): Ruma<delete_devices::v3::Request>,
 ) -> Result<Ruma<delete_devices::v3::Response>, ApiError> {
+    if request.devices.len() > DELETED_DEVICES_MAX {
+        return Err(ApiError::invalid_param("at most 1,000 devices are removed at once"));
+    }
     delete(&state, &session, &request.devices, request.auth.as_ref(), address).await?;
     Ok(Ruma(delete_devices::v3::Response::new()))
 }
@@ -99,6 +108,9 @@ async fn delete(
     auth: Option<&AuthData>,
     address: Option<std::net::IpAddr>,
 ) -> Result<(), ApiError> {
+    if devices.iter().any(|device_id| device_id.as_str().len() > DEVICE_ID_BYTES_MAX) {
+        return Err(ApiError::invalid_param("a device ID has at most 512 bytes"));
+    }
     let mut names: Vec<&str> = devices.iter().map(|device_id| device_id.as_str()).collect();
     names.sort_unstable();
     let purpose = format!("delete devices {names:?}");

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract::State};
 use clock::Clock;
+use rooms::Rooms;
 use ruma::{
+    UserId,
     api::client::presence::{get_presence, set_presence},
     presence::PresenceState,
 };
@@ -39,16 +41,17 @@ async fn set(
     Ok(Ruma(set_presence::v3::Response::new()))
 }
 
-/// Shows somebody's presence. Who never set it is offline.
+/// Shows one's own presence, or that of somebody in a room with one. Who never set it is offline.
 /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3presenceuseridstatus)
 async fn get(
     State(users): State<Users>,
+    State(rooms): State<Rooms>,
     State(clock): State<Arc<dyn Clock>>,
-    _: ActiveSession,
+    session: ActiveSession,
     Ruma(request): Ruma<get_presence::v3::Request>,
 ) -> Result<Ruma<get_presence::v3::Response>, ApiError> {
-    if users.is_local(&request.user_id) && users.account(&request.user_id).await?.is_none() {
-        return Err(ApiError::not_found("user not found"));
+    if !may_see(&users, &rooms, &session.user_id, &request.user_id).await? {
+        return Err(ApiError::forbidden("you share no room with this user"));
     }
     let presence = users.presence(&request.user_id).await?;
     let mut response = get_presence::v3::Response::new(presence.state);
@@ -58,4 +61,29 @@ async fn get(
         .last_active_ms
         .map(|at_ms| Duration::from_millis(clock.now_ms().saturating_sub(at_ms)));
     Ok(Ruma(response))
+}
+
+/// Whether a user may see the presence of another: they are the same, or joined to the same room.
+async fn may_see(
+    users: &Users,
+    rooms: &Rooms,
+    viewer: &UserId,
+    other: &UserId,
+) -> Result<bool, ApiError> {
+    if viewer == other {
+        return Ok(true);
+    }
+    let own = rooms.memberships(viewer).await?;
+    if users.is_local(other) {
+        let theirs = rooms.memberships(other).await?;
+        return Ok(own.joined().any(|record| theirs.is_joined(record.room)));
+    }
+    for record in own.joined() {
+        if let Some(room) = rooms.room(&record.room_id).await?
+            && rooms.joined_users(&room).await?.contains(other)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

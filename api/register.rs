@@ -14,7 +14,7 @@ use ruma::{
     },
 };
 use serde::Serialize;
-use users::{AccountKind, NewAccount, NewDevice, TokenStyle, Users};
+use users::{AccountKind, NewAccount, NewDevice, TokenStyle, Users, check_new_password};
 
 use crate::{
     error::ApiError,
@@ -79,9 +79,7 @@ async fn register(
     if !settings.registration.enabled {
         return Err(ApiError::forbidden("registration is disabled"));
     }
-    if let Some(username) = &request.username {
-        users.check_available(username).await?;
-    }
+    check(&users, &request).await?;
     let stage = match settings.registration.tokens.is_empty() {
         true => AuthType::Dummy,
         false => AuthType::RegistrationToken,
@@ -96,9 +94,25 @@ async fn register(
         localpart: request.username.clone(),
         password: request.password.clone(),
         kind: AccountKind::User,
-        admin: false,
+        ..NewAccount::default()
     };
     sign_up(&users, account, request).await
+}
+
+/// Refuses what cannot become an account, before anybody has to prove anything for it.
+async fn check(users: &Users, request: &Request) -> Result<(), ApiError> {
+    if request.guest_access_token.is_some() {
+        return Err(ApiError::invalid_param("guest accounts can't be upgraded yet"));
+    }
+    if let Some(username) = &request.username {
+        users.check_available(username).await?;
+    }
+    match &request.password {
+        Some(password) => Ok(check_new_password(password)?),
+        // Clients ask with an empty body which stages there are.
+        None if request.auth.is_none() => Ok(()),
+        None => Err(ApiError::missing_param("a user has a password")),
+    }
 }
 
 /// Lets a guest in.

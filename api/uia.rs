@@ -15,6 +15,7 @@ use ruma::{
     api::client::uiaa::{AuthData, AuthFlow, AuthType, UiaaInfo, UserIdentifier},
     api::error::{ErrorKind, StandardErrorBody},
 };
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use users::{Users, UsersError};
 
@@ -36,8 +37,8 @@ pub(crate) struct UiaSessions {
 /// How far an authentication has come.
 #[derive(Clone, Debug)]
 struct Progress {
-    /// What it is for: it counts for nothing else.
-    purpose: String,
+    /// SHA-256 of what it is for: it counts for nothing else.
+    purpose: [u8; 32],
     completed: Vec<AuthType>,
     /// Who proved to be who.
     user_id: Option<OwnedUserId>,
@@ -133,21 +134,17 @@ impl UiaSessions {
         auth: Option<&AuthData>,
     ) -> Result<(String, Progress), ApiError> {
         let now_ms = self.clock.now_ms();
+        let purpose = Sha256::digest(challenge.purpose.as_bytes()).into();
         if let Some(session_id) = auth.and_then(AuthData::session) {
             let sessions = self.lock();
             if let Some(progress) = sessions.get(session_id)
-                && progress.purpose == challenge.purpose
+                && progress.purpose == purpose
                 && now_ms < progress.began_ms + SESSION_MS
             {
                 return Ok((session_id.to_owned(), progress.clone()));
             }
         }
-        let progress = Progress {
-            purpose: challenge.purpose.clone(),
-            completed: Vec::new(),
-            user_id: None,
-            began_ms: now_ms,
-        };
+        let progress = Progress { purpose, completed: Vec::new(), user_id: None, began_ms: now_ms };
         Ok((random_id()?, progress))
     }
 

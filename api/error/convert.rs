@@ -56,6 +56,7 @@ impl From<UsersError> for ApiError {
             UsersError::TooLarge { .. } => Self::too_large(error.to_string()),
             UsersError::KeyTooLarge => bad("M_KEY_TOO_LARGE"),
             UsersError::ProfileTooLarge => bad("M_PROFILE_TOO_LARGE"),
+            UsersError::Stopping => stopping(),
             UsersError::Busy | UsersError::Contended => Self::limit_exceeded(BUSY_RETRY_MS),
             UsersError::BadConfig { .. }
             | UsersError::BadRow { .. }

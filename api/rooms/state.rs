@@ -91,7 +91,7 @@ async fn set_state(
     let event = NewEvent::state(kind.clone(), request.state_key, request.body.into_json());
     let event_id = rooms.send(&session.user_id, &room_id, event).await?;
     if kind == StateEventType::RoomGuestAccess {
-        guests::see_out(&rooms, &users, &room_id).await?;
+        guests::see_out(&rooms, &users, &room_id);
     }
     Ok(Ruma(send_state_event::v3::Response::new(event_id)))
 }
