@@ -4,6 +4,7 @@
 CARGO ?= cargo
 SHELL := /bin/bash
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+COMPONENTS := rustfmt clippy
 PACKAGES := clang libclang-dev build-essential pkg-config
 
 # CI clones the project anew each time: what was built before is kept outside of the clone.
@@ -21,12 +22,18 @@ SERVER_NAME ?= localhost
 
 .PHONY: setup run build test fmt clippy unit doc bench test-clients
 
-## Installs what building needs: clang, for the bindings of RocksDB.
+## Installs what building and testing need: rustfmt and clippy, and clang for the bindings of RocksDB.
 setup:
+	@if command -v rustup >/dev/null && ! { $(CARGO) fmt --version && $(CARGO) clippy --version; } >/dev/null 2>&1; then \
+		echo "installing $(COMPONENTS)"; rustup component add $(COMPONENTS); \
+	fi
 	@if command -v clang >/dev/null && { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || \
 		compgen -G '/usr/lib/*/libclang*.so*'; } >/dev/null; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		command -v clang >/dev/null || echo "please install clang and libclang: RocksDB's bindings need them"; exit 0; \
+	fi; \
+	if [ -n "$(SUDO)" ] && ! command -v sudo >/dev/null; then \
+		echo "please install as root, since there is no sudo: $(PACKAGES)"; exit 1; \
 	fi; \
 	echo "installing $(PACKAGES)"; \
 	$(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends $(PACKAGES)

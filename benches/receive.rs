@@ -1,4 +1,5 @@
-//! What an event costs before it touches the store: making, reading, verifying, allowing, showing it.
+//! What an event costs before it touches the store: making, reading, verifying, allowing, showing
+//! it.
 
 use std::{error::Error, hint::black_box, sync::Arc};
 

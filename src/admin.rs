@@ -226,13 +226,16 @@ async fn answer(stream: UnixStream, admin: Admin) {
     }
 }
 
-/// Asks the running server. `None` where no server runs.
+/// Asks the running server. `None` where no server runs, or none can have a socket because the path
+/// is too long for one.
 pub(crate) async fn ask(data_dir: &Path, request: &AdminRequest) -> io::Result<Option<AdminReply>> {
-    use io::ErrorKind::{ConnectionRefused, NotFound};
+    use io::ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
     let mut stream = match UnixStream::connect(data_dir.join(SOCKET_NAME)).await {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => match error.kind() {
+            NotFound | ConnectionRefused | InvalidInput => return Ok(None),
+            _ => return Err(error),
+        },
     };
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
@@ -240,4 +243,20 @@ pub(crate) async fn ask(data_dir: &Path, request: &AdminRequest) -> io::Result<O
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await?;
     Ok(Some(serde_json::from_str(&reply)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_answers_where_the_path_is_too_long_for_a_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        for data_dir in [dir.path(), &deep] {
+            let reply = ask(data_dir, &AdminRequest::ListUsers { after: None }).await.unwrap();
+            assert!(reply.is_none());
+        }
+    }
 }

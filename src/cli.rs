@@ -152,7 +152,7 @@ enum Name {
 
 impl Settings {
     fn load(&self, name: Name) -> Result<Config, CliError> {
-        let mut sources = Sources::of_process(self.config.clone());
+        let mut sources = Sources::of_process(self.config.clone())?;
         sources.is_name_stored = name == Name::MayBeStored;
         let config = Config::load(&sources, |config| {
             if let Some(name) = &self.server_name {

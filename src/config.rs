@@ -269,9 +269,12 @@ pub struct LimitsConfig {
     pub connections_max: usize,
     /// Largest head of a request, in bytes.
     pub header_bytes_max: usize,
-    /// Longest that a client may take for the head of a request, and a connection may be idle, in
-    /// milliseconds.
+    /// Longest that a client may take for the head of a request, and a connection of HTTP/1.1 may
+    /// be idle, in milliseconds.
     pub header_timeout_ms: u64,
+    /// Longest that a connection may be idle, and a client may take nothing of an answer, in
+    /// milliseconds.
+    pub idle_timeout_ms: u64,
     /// Largest JSON body of a request, in bytes.
     pub body_bytes_max: usize,
     /// Longest that a client may take for the body of a request, in milliseconds.
@@ -286,6 +289,7 @@ impl Default for LimitsConfig {
             connections_max: 10_000,
             header_bytes_max: 64 * 1024,
             header_timeout_ms: 30_000,
+            idle_timeout_ms: 120_000,
             body_bytes_max: 2 * 1024 * 1024,
             body_timeout_ms: 60_000,
             request_timeout_ms: 300_000,
@@ -318,7 +322,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Human, filter: "info".to_owned() }
+        Self { format: LogFormat::Human, filter: "info,ruma_state_res=warn".to_owned() }
     }
 }
 

@@ -140,6 +140,7 @@ impl Config {
         }
         let times = [
             ("header_timeout_ms", limits.header_timeout_ms, TIMEOUT_MS_MIN),
+            ("idle_timeout_ms", limits.idle_timeout_ms, TIMEOUT_MS_MIN),
             ("body_timeout_ms", limits.body_timeout_ms, TIMEOUT_MS_MIN),
             ("request_timeout_ms", limits.request_timeout_ms, REQUEST_TIMEOUT_MS_MIN),
         ];

@@ -4,6 +4,7 @@
 //! right.
 
 use std::{
+    ffi::OsString,
     fmt,
     path::{Path, PathBuf},
 };
@@ -97,13 +98,31 @@ pub struct Sources {
 
 impl Sources {
     /// A file, perhaps, and the environment of this process.
-    #[must_use]
-    pub fn of_process(file: Option<PathBuf>) -> Self {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self { file, environment, is_name_stored: false }
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`] where a variable of ours is not in UTF-8.
+    pub fn of_process(file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let environment = our_variables(std::env::vars_os())?;
+        Ok(Self { file, environment, is_name_stored: false })
     }
+}
+
+/// Those variables that are settings.
+fn our_variables(
+    all: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let is_ours = |name: &OsString| name.to_string_lossy().starts_with(ENVIRONMENT_PREFIX);
+    all.filter(|(name, _)| is_ours(name))
+        .map(|(name, value)| match (name.to_str(), value.to_str()) {
+            (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
+            _ => {
+                let name = name.to_string_lossy().into_owned();
+                let key = key_of_variable(&name).unwrap_or_default();
+                let problem = "not UTF-8; expected text in UTF-8".to_owned();
+                Err(ConfigError::Wrong { place: Place::Variable { name }, key, problem })
+            }
+        })
+        .collect()
 }
 
 impl Config {
@@ -295,5 +314,24 @@ fn place_of(key: &str, file: Option<&File>, environment: &[(String, String)]) ->
     match file.and_then(|file| Some((file, file.line_of(key)?))) {
         Some((file, line)) => Place::File { path: file.path.clone(), line },
         None => Place::Nowhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_variable_of_ours_that_is_not_utf_8_is_refused_by_name() {
+        let raw = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let foreign = (raw(b"PATH\xff"), raw(b"\xff"));
+        let right = (raw(b"NATTERJACK__LOG__FORMAT"), raw(b"json"));
+        let found = our_variables([foreign, right].into_iter()).unwrap();
+        assert_eq!(found, [("NATTERJACK__LOG__FORMAT".to_owned(), "json".to_owned())]);
+        let wrong = (raw(b"NATTERJACK__SUPPORT__ADMIN_EMAIL"), raw(b"a\xff@b"));
+        let error = our_variables([wrong].into_iter()).unwrap_err().to_string();
+        assert!(error.contains("NATTERJACK__SUPPORT__ADMIN_EMAIL: support.admin_email"), "{error}");
     }
 }

@@ -10,9 +10,11 @@ mod config;
 mod config_bind;
 mod config_check;
 mod config_load;
+mod descriptors;
 mod identity;
 mod observe;
 mod serve;
+mod serve_activity;
 mod serve_body;
 mod serve_socket;
 mod telemetry;
@@ -87,6 +89,7 @@ impl Server {
         let metrics = telemetry::metrics();
         // Fails where it was done before.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let connections_max = descriptors::connections_max(config.limits.connections_max);
         let ground = Ground::open(&config).await?;
         let mut bound = Vec::new();
         for listener in config.listeners.iter() {
@@ -113,7 +116,7 @@ impl Server {
         let doors = wiring::doors(&config, &ground, syncing.clone());
         let shared = Shared {
             limits: config.limits,
-            connections: Arc::new(Semaphore::new(config.limits.connections_max)),
+            connections: Arc::new(Semaphore::new(connections_max)),
             stop: stop.clone(),
         };
         let mut addresses = Vec::new();

@@ -12,12 +12,18 @@ use axum::{
     response::Response,
 };
 use http::HeaderValue;
-use tower_http::compression::CompressionLayer;
+use tower_http::compression::{
+    CompressionLayer, DefaultPredicate, Predicate as _, predicate::SizeAbove,
+};
 use tracing::Instrument as _;
+
+/// Least answer that is worth the work of compressing it, in bytes.
+const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 /// Puts around all routes what each of them needs: compression, a request ID, a span, metrics.
 pub(crate) fn around(router: Router) -> Router {
-    router.layer(CompressionLayer::new()).layer(from_fn(observe))
+    let worth = DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES_MIN));
+    router.layer(CompressionLayer::new().compress_when(worth)).layer(from_fn(observe))
 }
 
 /// Numbers the requests of this process.
@@ -31,8 +37,10 @@ async fn observe(request: Request, next: Next) -> Response {
         None => "none".to_owned(),
     };
     let method = method_label(request.method());
-    let span =
-        tracing::info_span!("request", request.id = %id, http.method = method, http.route = %route);
+    // Of the highest level, so that whatever is logged inside carries the ID.
+    let span = tracing::error_span!(
+        "request", request.id = %id, http.method = method, http.route = %route,
+    );
     let begin = Instant::now();
     let in_flight = InFlight::new(&route);
     let mut response = next.run(request).instrument(span.clone()).await;

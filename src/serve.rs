@@ -5,10 +5,8 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,10 +16,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto::Builder,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto::Builder,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -34,6 +29,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     config::{LimitsConfig, ListenerConfig, Resource},
+    serve_activity::{Activity, OpenRequest, TimedWrites},
     serve_body::TimedBody,
     serve_socket::{BindError, Peer, Socket, Stream, tls_acceptor},
 };
@@ -99,20 +95,19 @@ impl Listener {
     pub(crate) async fn run(self, doors: Doors, shared: Shared) {
         let Self { socket, config, tls } = self;
         let entrance = Arc::new(Entrance::new(config, tls, doors, &shared));
-        let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = accept(&socket, &shared.connections) => accepted,
+                accepted = socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer, permit)) => {
-                    let entrance = Arc::clone(&entrance);
-                    let connection = entrance.serve(stream, peer, graceful.watcher(), permit);
-                    connections.spawn(connection);
+                Ok((stream, peer)) => {
+                    if let Some(permit) = shared.admit().await {
+                        connections.spawn(Arc::clone(&entrance).serve(stream, peer, permit));
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -121,10 +116,7 @@ impl Listener {
             }
         }
         drop(socket);
-        let all = async {
-            graceful.shutdown().await;
-            while connections.join_next().await.is_some() {}
-        };
+        let all = async { while connections.join_next().await.is_some() {} };
         if timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!("connections were cut that did not end in time");
         }
@@ -132,14 +124,21 @@ impl Listener {
     }
 }
 
-/// Waits until one more connection is allowed, and then for one.
-async fn accept(
-    socket: &Socket,
-    connections: &Arc<Semaphore>,
-) -> std::io::Result<(Stream, Peer, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, peer) = socket.accept().await?;
-    Ok((stream, peer, permit))
+impl Shared {
+    /// Waits until one more connection is allowed, as long as a client may be silent. A connection
+    /// that came is waited for, not one that may come: an idle listener takes nothing from others.
+    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        let time = Duration::from_millis(self.limits.header_timeout_ms);
+        let permit = timeout(time, Arc::clone(&self.connections).acquire_owned());
+        match self.stop.run_until_cancelled(permit).await {
+            Some(Ok(permit)) => permit.ok(),
+            Some(Err(_)) => {
+                tracing::warn!("a connection was turned away: limits.connections_max are open");
+                None
+            }
+            None => None,
+        }
+    }
 }
 
 /// What a listener does with its connections.
@@ -150,29 +149,6 @@ struct Entrance {
     limits: LimitsConfig,
     stop: CancellationToken,
     http: Builder<TokioExecutor>,
-}
-
-/// What is going on at a connection.
-#[derive(Debug, Default)]
-struct Activity {
-    has_asked: AtomicBool,
-    open_requests: AtomicUsize,
-}
-
-/// A request that is being answered, however that ends.
-struct OpenRequest(Arc<Activity>);
-
-impl OpenRequest {
-    fn new(activity: Arc<Activity>) -> Self {
-        activity.open_requests.fetch_add(1, Ordering::Relaxed);
-        Self(activity)
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.0.open_requests.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Entrance {
@@ -199,30 +175,14 @@ impl Entrance {
     }
 
     /// Serves one connection to its end.
-    async fn serve(
-        self: Arc<Self>,
-        stream: Stream,
-        peer: Peer,
-        watcher: Watcher,
-        _permit: OwnedSemaphorePermit,
-    ) {
+    async fn serve(self: Arc<Self>, stream: Stream, peer: Peer, _permit: OwnedSemaphorePermit) {
         let gauge = metrics::gauge!("http_connections");
         gauge.increment(1);
-        let activity = Arc::new(Activity::default());
-        let service = hyper::service::service_fn({
-            let (entrance, activity) = (Arc::clone(&self), Arc::clone(&activity));
-            move |request| {
-                activity.has_asked.store(true, Ordering::Relaxed);
-                let (entrance, activity) = (Arc::clone(&entrance), Arc::clone(&activity));
-                async move {
-                    let _open = OpenRequest::new(activity);
-                    Ok::<_, Infallible>(entrance.answer(request, peer).await)
-                }
-            }
-        });
+        let activity = Arc::new(Activity::new());
+        let stream = TimedWrites::new(stream, self.idle_timeout(), Arc::clone(&activity));
         let connection = async {
             let stream = match &self.tls {
-                None => stream,
+                None => Stream::new(stream),
                 Some(acceptor) => match acceptor.accept(stream).await {
                     Ok(stream) => Stream::new(stream),
                     Err(error) => {
@@ -231,10 +191,7 @@ impl Entrance {
                     }
                 },
             };
-            let connection = self.http.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(%error, "a connection broke");
-            }
+            self.converse(stream, peer, &activity).await;
         };
         tokio::select! {
             () = connection => {}
@@ -244,21 +201,60 @@ impl Entrance {
         gauge.decrement(1);
     }
 
-    /// Ends when a client does not even begin to ask in time. Later pauses are bounded by the HTTP
-    /// implementation.
+    /// Speaks HTTP until the client has enough, is idle for too long, or the server stops.
+    async fn converse(self: &Arc<Self>, stream: Stream, peer: Peer, activity: &Arc<Activity>) {
+        let service = hyper::service::service_fn(|request| {
+            let (entrance, open) = (Arc::clone(self), OpenRequest::new(Arc::clone(activity)));
+            async move {
+                let (parts, body) = entrance.answer(request, peer).await.into_parts();
+                Ok::<_, Infallible>(Response::from_parts(parts, open.answered(body)))
+            }
+        });
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = self.stop.cancelled() => None,
+            () = activity.quiet(self.idle_timeout()) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                activity.touch();
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    // The client does not take part in the end either.
+                    () = activity.quiet(self.header_timeout()) => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+
+    fn header_timeout(&self) -> Duration {
+        Duration::from_millis(self.limits.header_timeout_ms)
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.limits.idle_timeout_ms)
+    }
+
+    /// Ends when a client does not even begin to ask in time.
     async fn silence(&self, activity: &Activity) {
-        tokio::time::sleep(Duration::from_millis(self.limits.header_timeout_ms)).await;
-        if activity.has_asked.load(Ordering::Relaxed) {
+        tokio::time::sleep(self.header_timeout()).await;
+        if activity.has_asked() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Ends soon after the server stops, unless a request is being answered: the connection ends
-    /// after that by itself.
+    /// Ends soon after the server stops, unless a request is being answered or an answer sent: the
+    /// connection ends after that by itself.
     async fn end_of_work(&self, activity: &Activity) {
         self.stop.cancelled().await;
         tokio::time::sleep(STOP_GRACE).await;
-        if activity.open_requests.load(Ordering::Relaxed) > 0 {
+        if activity.is_busy() {
             std::future::pending::<()>().await;
         }
     }

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -103,11 +104,17 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a unix socket. A file that a dead process left behind is replaced.
+/// Binds a unix socket. The socket that a dead process left behind is replaced, nothing else.
 pub(crate) async fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match UnixStream::connect(path).await {
         Ok(_) => return Err(io::Error::other("another process listens there")),
+        // Whatever is no socket refuses connections too.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                let problem =
+                    "a file that is no socket is there; move it away, or choose another path";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
+            }
             std::fs::remove_file(path)?;
         }
         Err(_) => {}
@@ -190,4 +197,27 @@ pub(crate) fn tls_acceptor(config: &ListenerConfig) -> Result<Option<TlsAcceptor
         .map_err(|error| wrong(certificate, error.to_string()))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(tls))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_never_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "dear").unwrap();
+        let socket = dir.path().join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        for path in [&file, &link] {
+            let error = bind_unix(path).await.unwrap_err();
+            assert!(error.to_string().contains("no socket is there"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear");
+        assert!(link.is_symlink());
+        bind_unix(&socket).await.unwrap();
+    }
 }

@@ -19,6 +19,9 @@ const REQUEST_SECONDS: [f64; 14] =
 const COMMIT_SECONDS: [f64; 10] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0];
 
+/// How many batches share one write to the disk: the bounds of the histogram's buckets.
+const BATCHES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
 /// Reads a filter of the log.
 ///
 /// # Errors
@@ -34,12 +37,15 @@ pub(crate) fn start_log(config: &LogConfig) {
         .ok()
         .and_then(|filter| parse_filter(&filter).ok())
         .or_else(|| parse_filter(&config.filter).ok())
-        .unwrap_or_else(|| EnvFilter::new("info"));
+        .unwrap_or_else(|| EnvFilter::new("info,ruma_state_res=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails where a log was started before; that one goes on.
     let _ = match config.format {
         LogFormat::Human => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Json => {
+            // All spans, so that the request's ID is in every line, however deep it is written.
+            builder.json().flatten_event(true).with_current_span(false).try_init()
+        }
     };
 }
 
@@ -52,8 +58,11 @@ pub(crate) fn metrics() -> PrometheusHandle {
 fn gather() -> PrometheusHandle {
     use metrics_exporter_prometheus::Matcher;
     let mut builder = PrometheusBuilder::new();
-    let buckets: [(&str, &[f64]); 2] =
-        [("http_request_seconds", &REQUEST_SECONDS), ("store_commit_seconds", &COMMIT_SECONDS)];
+    let buckets: [(&str, &[f64]); 3] = [
+        ("http_request_seconds", &REQUEST_SECONDS),
+        ("store_commit_seconds", &COMMIT_SECONDS),
+        ("store_batches_per_sync", &BATCHES),
+    ];
     for (name, bounds) in buckets {
         let matcher = Matcher::Full(name.to_owned());
         builder = match builder.set_buckets_for_metric(matcher, bounds) {
@@ -76,6 +85,8 @@ fn gather() -> PrometheusHandle {
     describe_gauge!("syncs_waiting", "Clients that wait for news.");
     describe_counter!("store_commits_total", "Commits of the store by result.");
     describe_histogram!("store_commit_seconds", Unit::Seconds, "Time until a commit is durable.");
+    describe_histogram!("store_batches_per_sync", "Batches that share one write to the disk.");
+    describe_counter!("store_reads_from_disk_total", "Reads that the memory could not answer.");
     describe_counter!("room_events_total", "Events added to rooms.");
     handle
 }

@@ -69,16 +69,18 @@ pub(crate) struct Ground {
 pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
     use std::os::unix::fs::DirBuilderExt as _;
     let data_dir = &config.server.data_dir;
+    let path = data_dir.join(STORE_NAME);
+    // The store has its own mode, since the data directory may have been made by somebody else.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(data_dir)
+        .create(&path)
         .map_err(|error| StartError::DataDir { path: data_dir.clone(), error })?;
     let options = RocksOptions {
         cache_mib: config.storage.cache_mib,
         sync_writes: config.storage.sync_writes,
     };
-    Ok(Store::open_rocks(&data_dir.join(STORE_NAME), options).await?)
+    Ok(Store::open_rocks(&path, options).await?)
 }
 
 impl Ground {

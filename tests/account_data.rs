@@ -144,6 +144,11 @@ async fn presence_of_those_who_never_set_it_is_offline() {
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let path =
         |user: &User| format!("/_matrix/client/v3/presence/{}/status", encode(&user.user_id));
+    let (status, refused) = alice.get(&path(&bob)).await;
+    assert_eq!((status, &refused["errcode"]), (403, &json!("M_FORBIDDEN")));
+    assert_eq!(alice.do_get(&path(&alice)).await["presence"], "offline");
+    let room = bob.create_room(json!({ "preset": "public_chat" })).await;
+    alice.join(&room).await;
     let status = alice.do_get(&path(&bob)).await;
     assert_eq!(status["presence"], "offline");
     bob.do_put(&path(&bob), json!({ "presence": "online", "status_msg": "here" })).await;

@@ -138,6 +138,7 @@ fn an_impossible_value_is_told_with_its_line() {
         ("[rooms]\n\ndefault_version = \"5\"", "rooms.default_version", 5),
         ("[storage]\ncache_mib = 0", "storage.cache_mib", 4),
         ("[limits]\nbody_bytes_max = 1000", "limits.body_bytes_max", 4),
+        ("[limits]\nidle_timeout_ms = 1", "limits.idle_timeout_ms", 4),
         ("[log]\nfilter = \"rooms=loud\"", "log.filter", 4),
         ("[registration]\ntokens = [\"a b\"]", "registration.tokens[0]", 4),
         ("[support]\nadmin_email = \"nobody\"", "support.admin_email", 4),

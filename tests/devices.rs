@@ -86,6 +86,11 @@ async fn several_devices_go_at_once() {
     let alice = server.register("alice").await;
     let (first, second) =
         (server.log_in("alice", json!({})).await, server.log_in("alice", json!({})).await);
+    for devices in [json!(vec!["A"; 1_001]), json!(["A".repeat(513)])] {
+        let body = json!({ "devices": devices });
+        let (status, refused) = alice.post("/_matrix/client/v3/delete_devices", body).await;
+        assert_eq!((status, &refused["errcode"]), (400, &json!("M_INVALID_PARAM")));
+    }
     let body = json!({
         "devices": [first.device_id, second.device_id, "NONE"],
         "auth": with_password("alice", PASSWORD),

@@ -60,7 +60,7 @@ async fn send(user: User, room: String, index: usize, stop: Arc<AtomicBool>) -> 
         let event_id = put_message(&user, &room, &txn).await;
         sent.push((txn, event_id));
         // What was acknowledged before is acknowledged with the same ID again.
-        if sent.len() % 10 == 0 {
+        if sent.len().is_multiple_of(10) {
             let (txn, event_id) = &sent[sent.len() - 1 - sent.len() % 7];
             assert_eq!(&put_message(&user, &room, txn).await, event_id);
         }

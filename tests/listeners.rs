@@ -189,3 +189,68 @@ async fn connections_above_the_limit_wait() {
     drop(first);
     assert_eq!(second.read(&mut byte).await.unwrap(), 1);
 }
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Asks for `/` over HTTP/2 and stays, polite but silent, until the connection ends. The kinds of
+/// the frames that came.
+async fn stay_on_http_2(connection: &mut TcpStream, settings: &[u8]) -> Vec<u8> {
+    const PING: u8 = 6;
+    // `GET`, `http`, `/`, and `a` for the host, as HPACK writes them.
+    let ask = frame(1, 5, 1, &[0x82, 0x86, 0x84, 0x41, 1, b'a']);
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, settings)[..], &ask].concat();
+    connection.write_all(&begin).await.unwrap();
+    let mut kinds = Vec::new();
+    let mut head = [0; 9];
+    while connection.read_exact(&mut head).await.is_ok() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        connection.read_exact(&mut payload).await.unwrap();
+        kinds.push(head[3]);
+        if head[3] == PING && head[4] == 0 {
+            // Fails where the end has come.
+            let _ = connection.write_all(&frame(PING, 1, 0, &payload)).await;
+        }
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn http_2_without_requests_or_with_an_answer_that_nobody_takes_is_closed() {
+    const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+    const DATA: u8 = 0;
+    const GOAWAY: u8 = 7;
+    let server = kit::server_with(|config| {
+        config.limits.header_timeout_ms = 1_000;
+        config.limits.idle_timeout_ms = 1_500;
+    })
+    .await;
+    for (settings, is_answered) in [(&[][..], true), (&NO_WINDOW, false)] {
+        let mut connection = connect(&server, 0).await;
+        let begin = std::time::Instant::now();
+        let staying = stay_on_http_2(&mut connection, settings);
+        let kinds = tokio::time::timeout(Duration::from_secs(20), staying).await.expect("an end");
+        assert!(begin.elapsed() >= Duration::from_millis(1_400), "{:?}", begin.elapsed());
+        assert_eq!(kinds.contains(&DATA), is_answered, "{kinds:?}");
+        assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_listener_takes_no_connection_from_the_others() {
+    let server = kit::server_with(|config| {
+        config.limits.connections_max = 1;
+        let second = config.listeners[0].clone();
+        config.listeners.push(second);
+    })
+    .await;
+    for index in [0, 1, 0, 1] {
+        let answer =
+            exchange(connect(&server, index).await, &get("/_matrix/client/versions")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}

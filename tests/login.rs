@@ -136,6 +136,8 @@ async fn a_new_password_needs_the_old_one_and_logs_the_others_out() {
     let alice = server.register("alice").await;
     let other = server.log_in("alice", json!({})).await;
     let path = "/_matrix/client/v3/account/password";
+    let (status, refused) = alice.post(path, json!({ "new_password": "x".repeat(513) })).await;
+    assert_eq!((status, &refused["errcode"]), (400, &json!("M_INVALID_PARAM")), "{refused}");
     let (status, wrong) = alice
         .post(path, json!({ "new_password": "new", "auth": with_password("alice", "wrong") }))
         .await;

@@ -55,7 +55,8 @@ async fn one_request_with_everything_is_enough() {
     });
     let (status, answer) = register(&server, body).await;
     assert_eq!((status, answer), (200, json!({ "user_id": "@bob:localhost" })));
-    let (status, answer) = register(&server, json!({ "auth": { "type": "m.login.dummy" } })).await;
+    let body = json!({ "password": "p", "auth": { "type": "m.login.dummy" } });
+    let (status, answer) = register(&server, body).await;
     assert_eq!(status, 200, "{answer}");
     assert_ne!(answer["user_id"], "@:localhost");
 }
@@ -77,6 +78,23 @@ async fn names_are_checked_before_anything_is_asked() {
     assert_eq!(free, json!({ "available": true }));
     let upper = server.register("Carol").await;
     assert_eq!(upper.user_id, "@carol:localhost");
+}
+
+#[tokio::test]
+async fn what_cannot_become_an_account_is_refused_at_once() {
+    let server = kit::server().await;
+    let dummy = || json!({ "type": "m.login.dummy" });
+    for (body, errcode) in [
+        (json!({ "username": "alice", "auth": dummy() }), "M_MISSING_PARAM"),
+        (json!({ "username": "alice", "password": "x".repeat(513) }), "M_INVALID_PARAM"),
+        (json!({ "username": "alice", "password": "" }), "M_INVALID_PARAM"),
+        (json!({ "username": "alice", "guest_access_token": "t" }), "M_INVALID_PARAM"),
+    ] {
+        let (status, answer) = register(&server, body.clone()).await;
+        assert_eq!((status, &answer["errcode"]), (400, &json!(errcode)), "{body}");
+    }
+    // An empty body only asks which stages there are.
+    assert_eq!(register(&server, json!({})).await.0, 401);
 }
 
 #[tokio::test]
@@ -102,7 +120,9 @@ async fn a_registration_token_is_required_where_there_are_any() {
     assert_eq!(asked["flows"], json!([{ "stages": ["m.login.registration_token"] }]));
     let try_with = |auth: Value| {
         let server = &server;
-        async move { register(server, json!({ "username": "alice", "auth": auth })).await }
+        async move {
+            register(server, json!({ "username": "alice", "password": "p", "auth": auth })).await
+        }
     };
     let session = &asked["session"];
     let dummy = try_with(json!({ "type": "m.login.dummy", "session": session })).await;
@@ -160,6 +180,7 @@ async fn who_knows_the_shared_secret_registers_anybody() {
                 mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
             json!({
                 "nonce": nonce, "username": "root", "password": "pass", "admin": admin, "mac": mac,
+                "displayname": "Root",
             })
         }
     };
@@ -173,6 +194,8 @@ async fn who_knows_the_shared_secret_registers_anybody() {
     );
     let root = server.client().with_token(answer["access_token"].as_str().unwrap());
     root.do_get("/_matrix/client/v3/account/whoami").await;
+    let profile = root.do_get("/_matrix/client/v3/profile/@root:localhost").await;
+    assert_eq!(profile, json!({ "displayname": "Root" }));
     let (status, answer) = server.client().post(path, body).await;
     assert_eq!(status, 400, "a nonce works once: {answer}");
     let (status, answer) = server.client().post(path, try_with("hush", false).await).await;

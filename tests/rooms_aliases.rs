@@ -73,6 +73,27 @@ async fn aliases_are_listed_for_those_who_may_read_the_room() {
 }
 
 #[tokio::test]
+async fn aliases_are_not_listed_for_those_who_left_or_were_banned() {
+    let town = Town::start().await;
+    let [alice, bob, carol] = town.people(["alice", "bob", "carol"]).await;
+    let room = alice.create(json!({ "preset": "public_chat", "room_alias_name": "pond" })).await;
+    let path = format!("/rooms/{room}/aliases");
+    bob.join(&room).await.ok();
+    carol.join(&room).await.ok();
+    assert_eq!(bob.get(&path).await.ok()["aliases"], json!([town.alias("pond")]));
+    bob.leave(&room).await.ok();
+    alice.post(&format!("/rooms/{room}/ban"), json!({ "user_id": carol.id })).await.ok();
+    for who in [&bob, &carol] {
+        who.get(&path).await.refused(403, "M_FORBIDDEN");
+    }
+    let open = json!({ "history_visibility": "world_readable" });
+    alice.set_state(&room, "m.room.history_visibility", "", open).await.ok();
+    for who in [&bob, &carol] {
+        who.get(&path).await.ok();
+    }
+}
+
+#[tokio::test]
 async fn only_power_publishes_a_room() {
     let town = Town::start().await;
     let [alice, bob] = town.people(["alice", "bob"]).await;

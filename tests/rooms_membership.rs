@@ -17,7 +17,7 @@ async fn an_invite_lets_one_in_or_is_rejected() {
     assert_eq!(member["reason"], "come in");
     assert_eq!(bob.joined_rooms().await, Vec::<String>::new());
     assert_eq!(bob.join(&room).await.ok()["room_id"], room);
-    assert_eq!(bob.joined_rooms().await, [room.clone()]);
+    assert_eq!(bob.joined_rooms().await, [room.as_str()]);
     alice.invite(&room, &bob).await.refused(403, "M_FORBIDDEN");
 
     bob.invite(&room, &carol).await.ok();
@@ -267,7 +267,7 @@ async fn a_member_event_can_be_put_as_state_within_the_same_rules() {
     put(&bob, &bob, json!({ "membership": "join", "displayname": "In disguise" })).await.ok();
     let member = alice.state(&room, "m.room.member", &bob.id).await.ok();
     assert_eq!(member["displayname"], "In disguise");
-    assert_eq!(bob.joined_rooms().await, [room.clone()]);
+    assert_eq!(bob.joined_rooms().await, [room.as_str()]);
     put(&bob, &alice, leave.clone()).await.refused(403, "M_FORBIDDEN");
     put(&alice, &bob, json!({ "membership": "ban" })).await.ok();
     put(&bob, &bob, join).await.refused(403, "M_FORBIDDEN");

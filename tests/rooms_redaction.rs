@@ -128,3 +128,29 @@ async fn a_redaction_outlives_a_restart_and_a_second_one() {
     alice.put(&format!("/rooms/{room}/send/m.room.message/10"), text_of("x")).await.ok();
     assert_eq!(alice.event(&room, &kept).await.ok()["content"]["body"], "kept");
 }
+
+#[tokio::test]
+async fn one_transaction_id_redacts_each_target_once() {
+    let mut town = Town::start().await;
+    let alice = town.person("alice").await;
+    for version in ["10", "11", "12"] {
+        let room = alice.create(json!({ "room_version": version })).await;
+        let (one, other) = (alice.say(&room, "one").await, alice.say(&room, "other").await);
+        let first = redact(&alice, &room, &one, "1").await.event_id();
+        let second = redact(&alice, &room, &other, "1").await.event_id();
+        assert_ne!(first, second, "version {version}");
+        for event in [&one, &other] {
+            assert_eq!(alice.event(&room, event).await.ok()["content"], json!({}));
+        }
+        assert_eq!(redact(&alice, &room, &one, "1").await.event_id(), first);
+        // A redaction that is redacted itself is still found by its transaction.
+        redact(&alice, &room, &second, "1").await.ok();
+        assert_eq!(redact(&alice, &room, &other, "1").await.event_id(), second);
+        let third = alice.say(&room, "third").await;
+        let path = format!("/rooms/{room}/send/m.room.redaction/1");
+        alice.put(&path, json!({ "redacts": third })).await.ok();
+        assert_eq!(alice.event(&room, &third).await.ok()["content"], json!({}));
+        town.restart().await;
+        assert_eq!(redact(&alice, &room, &one, "1").await.event_id(), first);
+    }
+}

@@ -10,8 +10,8 @@ struct Story {
     said: Vec<(&'static str, String)>,
 }
 
-/// The people of a story: its teller, one invited only, one invited who joined late, one who joined late
-/// without an invite being pending for long, one who left, and one who was never there.
+/// The people of a story: its teller, one invited only, one invited who joined late, one who joined
+/// late without an invite being pending for long, one who left, and one who was never there.
 struct Cast {
     alice: Person,
     invited: Person,

@@ -1,4 +1,5 @@
-//! Many people doing many things at once, at random; and whether all views of the rooms agree afterwards.
+//! Many people doing many things at once, at random; and whether all views of the rooms agree
+//! afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,7 +120,7 @@ async fn step(who: &Person, room: &str, people: &[String], n: u64, dice: &mut Di
             let key = dice.roll(40).to_string();
             who.set_state(room, "org.example.x", &key, json!({ "n": dice.roll(3) })).await
         }
-        3 | 4 | 5 => post("join", json!({})).await,
+        3..=5 => post("join", json!({})).await,
         // The first person stays, so that there is someone to ask.
         6 if who.id != people[0] => post("leave", json!({})).await,
         7 | 8 => post("invite", target).await,

@@ -104,17 +104,17 @@ const commands = {
     await client.ban(room, user, "test");
   },
 
-  async send({ room, prefix, count }) {
-    for (let number = 0; number < count; number += 1) {
+  async send({ room, prefix, first, count }) {
+    for (let number = first; number < first + count; number += 1) {
       await client.sendTextMessage(room, `${prefix}${number}`);
     }
   },
 
-  async wait_seen({ room, count }) {
+  async wait_seen({ room, count, settle_ms }) {
     const number = () => (seen.get(room) ?? []).length;
     await until(() => number() >= count, 60).catch(() => {});
     // What comes twice would come now.
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await new Promise((resolve) => setTimeout(resolve, settle_ms));
     return { messages: seen.get(room) ?? [], gaps };
   },
 

@@ -91,16 +91,16 @@ class Agent:
     async def ban(self, room, user):
         check(await self.client.room_ban(room, user, reason="test"))
 
-    async def send(self, room, prefix, count):
-        for number in range(count):
+    async def send(self, room, prefix, first, count):
+        for number in range(first, first + count):
             content = {"msgtype": "m.text", "body": f"{prefix}{number}"}
             check(await self.client.room_send(room, "m.room.message", content))
 
-    async def wait_seen(self, room, count):
+    async def wait_seen(self, room, count, settle_ms):
         with contextlib.suppress(TimeoutError):
             await self.until(lambda: len(self.seen.get(room, [])) >= count, 60)
         # What comes twice would come now.
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(settle_ms / 1000)
         return {"messages": self.seen.get(room, []), "gaps": self.gaps}
 
     async def wait_profile(self, room, user, name, avatar):

@@ -1,4 +1,5 @@
-//! What was stored of rooms, against ruma's own hashes and signatures, and against the store's check.
+//! What was stored of rooms, against ruma's own hashes and signatures, and against the store's
+//! check.
 
 use std::sync::Arc;
 
@@ -66,7 +67,8 @@ pub(crate) async fn check(suite: &mut Suite, rooms: &[String]) {
     store.close().await.unwrap();
 }
 
-/// A stored event has the hash, the signature and the ID that ruma computes, and says what clients saw.
+/// A stored event has the hash, the signature and the ID that ruma computes, and says what clients
+/// saw.
 fn agrees(json: &str, shown: &Value, redacted: bool, keys: &PublicKeyMap, suite: &Suite) {
     let object: CanonicalJsonObject = serde_json::from_str(json).unwrap();
     assert_eq!(serde_json::to_string(&object).unwrap(), json, "canonical");

@@ -81,10 +81,10 @@ async fn a_member_comes_once_unless_asked_otherwise() {
         members(&sync, &room)
     };
     assert_eq!(said(&carol, &once).await, [] as [String; 0]);
-    assert_eq!(said(&bob, &once).await, [bob.user_id.clone()]);
+    assert_eq!(said(&bob, &once).await, [bob.user_id.as_str()]);
     assert_eq!(said(&bob, &once).await, [] as [String; 0]);
-    assert_eq!(said(&bob, &redundant).await, [bob.user_id.clone()]);
-    assert_eq!(said(&carol, &redundant).await, [carol.user_id.clone()]);
+    assert_eq!(said(&bob, &redundant).await, [bob.user_id.as_str()]);
+    assert_eq!(said(&carol, &redundant).await, [carol.user_id.as_str()]);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn an_answer_that_was_lost_is_given_again() {
     bob.say(&room, "more").await;
     for _ in 0..2 {
         let sync = alice.sync(Some(&since), &query).await;
-        assert_eq!(members(&sync, &room), [bob.user_id.clone()]);
+        assert_eq!(members(&sync, &room), [bob.user_id.as_str()]);
     }
 }
 
@@ -156,5 +156,5 @@ async fn a_member_who_changed_comes_again() {
     bob.say(&room, "and me").await;
     let wide = json!({ "room": { "state": { "lazy_load_members": true } } });
     let sync = alice.sync(Some(&since), &filter(&wide)).await;
-    assert_eq!(members(&sync, &room), [carol.user_id.clone()]);
+    assert_eq!(members(&sync, &room), [carol.user_id.as_str()]);
 }

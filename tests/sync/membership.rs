@@ -165,6 +165,38 @@ async fn a_ban_is_a_leave() {
 }
 
 #[tokio::test]
+async fn a_ban_after_the_leave_tells_nothing_of_what_happened_between() {
+    let server = server().await;
+    let [alice, bob] = [server.register("alice").await, server.register("bob").await];
+    let room = public(&alice).await;
+    super::topic(&alice, &room, "then").await;
+    bob.join(&room).await;
+    let joined_since = bob.sync_token().await;
+    bob.leave(&room).await;
+    let left_since = bob.sync_token().await;
+    super::topic(&alice, &room, "between").await;
+    alice.say(&room, "between").await;
+    let (status, _) = alice.room_post(&room, "ban", json!({ "user_id": bob.user_id })).await;
+    assert_eq!(status, 200);
+    let all = filter(&json!({ "room": { "include_leave": true } }));
+    for (since, memberships) in [
+        (Some(&*left_since), &["ban"][..]),
+        (Some(&*joined_since), &["leave", "ban"]),
+        (None, &["join", "leave", "ban"]),
+    ] {
+        for extra in ["", "&use_state_after=true"] {
+            let sync = bob.sync(since, &format!("{all}{extra}")).await;
+            let left = &sync["rooms"]["leave"][&room];
+            assert!(!left.to_string().contains("between"), "{left}");
+            let events = list(&left["timeline"]);
+            let told = events.iter().filter(|event| event["state_key"] == json!(bob.user_id));
+            let told: Vec<_> = told.map(|event| &event["content"]["membership"]).collect();
+            assert_eq!(told, memberships, "{left}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn rooms_left_long_ago_come_in_a_first_sync_that_asks_for_them() {
     let server = server().await;
     let [alice, bob] = [server.register("alice").await, server.register("bob").await];
