@@ -254,7 +254,7 @@ mod tests {
     async fn a_reader_that_never_reads_is_given_up() {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let activity = Arc::new(Activity::new());
-        let time = Duration::from_millis(200);
+        let time = Duration::from_secs(1);
         let mut ours = TimedWrites::new(ours, time, Arc::clone(&activity));
         let reading = tokio::spawn(async move {
             let mut bytes = [0; 8];
