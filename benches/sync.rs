@@ -49,7 +49,12 @@ impl Home {
         let key = Arc::new(ServerKey::from_parts([1; 32], "bench")?);
         let config = RoomsConfig::new(server_name.clone(), RoomVersionId::V12, key);
         let rooms = Rooms::open(store.clone(), config, Arc::clone(&clock) as _).await?;
-        let config = UsersConfig { server_name, argon2_memory_kib: 8, argon2_iterations: 1 };
+        let config = UsersConfig {
+            server_name,
+            argon2_memory_kib: 8,
+            argon2_iterations: 1,
+            remote: Arc::new(users::Nobody),
+        };
         let users = Users::open(store.clone(), config, Arc::clone(&clock) as _).await?;
         let syncing = Syncing::start(store, rooms.clone(), users, clock);
         let alice = UserId::parse("@alice:localhost")?;

@@ -106,6 +106,7 @@ impl Ground {
             server_name: server_name.clone(),
             argon2_memory_kib: config.passwords.memory_kib,
             argon2_iterations: config.passwords.iterations,
+            remote: Arc::new(users::Nobody),
         };
         let rooms = Rooms::open(store.clone(), rooms_config, Arc::clone(&clock)).await?;
         let users = Users::open(store.clone(), users_config, Arc::clone(&clock)).await?;

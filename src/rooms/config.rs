@@ -5,7 +5,10 @@ use std::sync::Arc;
 use event::ServerKey;
 use ruma::{OwnedServerName, RoomVersionId};
 
-use crate::error::{Result, RoomsError};
+use crate::{
+    error::{Result, RoomsError},
+    remote::{Nobody, Remote},
+};
 
 /// Memory of the caches where the configuration says nothing else, in bytes.
 pub const CACHE_BYTES_DEFAULT: u64 = 128 * 1024 * 1024;
@@ -21,17 +24,25 @@ pub struct RoomsConfig {
     pub key: Arc<ServerKey>,
     /// Memory for all caches together, in bytes.
     pub cache_bytes: u64,
+    /// Other servers.
+    pub remote: Arc<dyn Remote>,
 }
 
 impl RoomsConfig {
-    /// Settings with the default cache size.
+    /// Settings with the default cache size and without other servers.
     #[must_use]
     pub fn new(
         server_name: OwnedServerName,
         default_version: RoomVersionId,
         key: Arc<ServerKey>,
     ) -> Self {
-        Self { server_name, default_version, key, cache_bytes: CACHE_BYTES_DEFAULT }
+        Self {
+            server_name,
+            default_version,
+            key,
+            cache_bytes: CACHE_BYTES_DEFAULT,
+            remote: Arc::new(Nobody),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -34,6 +34,7 @@ mod prepare;
 mod profile_change;
 mod receipts;
 mod redaction;
+mod remote;
 mod room;
 mod send;
 mod served;
@@ -72,6 +73,7 @@ pub use crate::{
     new_event::{NewEvent, TxnKey},
     power::Powers,
     receipts::Receipt,
+    remote::*,
     room::Room,
     served::{ServedEvent, Viewer},
     state::{StateKeyEntry, StateSelect},

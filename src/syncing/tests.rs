@@ -39,7 +39,12 @@ impl Home {
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
         let config = RoomsConfig::new(server_name.clone(), RoomVersionId::V12, key);
         let rooms = Rooms::open(store.clone(), config, Arc::clone(&clock) as _).await.unwrap();
-        let config = UsersConfig { server_name, argon2_memory_kib: 8, argon2_iterations: 1 };
+        let config = UsersConfig {
+            server_name,
+            argon2_memory_kib: 8,
+            argon2_iterations: 1,
+            remote: Arc::new(users::Nobody),
+        };
         let users = Users::open(store.clone(), config, Arc::clone(&clock) as _).await.unwrap();
         let syncing = Syncing::start(store, rooms.clone(), users.clone(), clock);
         Self { rooms, users, syncing }

@@ -16,6 +16,7 @@ mod passwords;
 mod presence;
 mod profiles;
 mod push_rules;
+mod remote;
 mod session_cache;
 mod sessions;
 mod tables;
@@ -49,6 +50,7 @@ pub use crate::{
         AVATAR_URL_BYTES_MAX, DISPLAYNAME_BYTES_MAX, PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX,
     },
     push_rules::{RulePlace, RuleSwitch},
+    remote::*,
     sessions::{ACCESS_TOKEN_LIFETIME_MS, Login, NewDevice, Session, TokenStyle},
 };
 
@@ -61,6 +63,8 @@ pub struct UsersConfig {
     pub argon2_memory_kib: u32,
     /// Passes that hashing one password makes (argon2id).
     pub argon2_iterations: u32,
+    /// Other servers.
+    pub remote: Arc<dyn Remote>,
 }
 
 /// The users of this server: the one handle through which they are read and changed. Cheap to

@@ -83,6 +83,7 @@ async fn open(store: &Store, clock: &Arc<ManualClock>) -> Users {
         server_name: server_name!("localhost").to_owned(),
         argon2_memory_kib: 8,
         argon2_iterations: 1,
+        remote: Arc::new(crate::Nobody),
     };
     Users::open(store.clone(), config, Arc::clone(clock) as _).await.unwrap()
 }
