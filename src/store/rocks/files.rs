@@ -125,11 +125,15 @@ impl Database {
         self.poison.check()?;
         let options = read_options(at, tier);
         let family = self.family(family)?;
-        self.db
-            .batched_multi_get_cf_opt(family, keys, false, &options)
-            .into_iter()
-            .map(|found| self.copy(found))
-            .collect()
+        let found = self.db.batched_multi_get_cf_opt(family, keys, false, &options).into_iter();
+        let values: Vec<_> = found.map(|found| self.copy(found)).collect::<Result<_, _>>()?;
+        // Where RocksDB lacks a block, it gives an empty value here rather than saying so, even for
+        // a row that there is not.
+        let is_doubtful = |value: &Option<Bytes>| value.as_ref().is_some_and(Bytes::is_empty);
+        if tier == Tier::Memory && values.iter().any(is_doubtful) {
+            return Err(Miss::NotInMemory);
+        }
+        Ok(values)
     }
 
     /// Copies a value out of RocksDB's memory.

@@ -93,6 +93,18 @@ async fn cold_reads_go_to_disk_and_find_everything() {
 }
 
 #[tokio::test]
+async fn rows_are_whole_where_only_some_blocks_are_in_memory() {
+    let directory = TempDir::new().unwrap();
+    fill(directory.path()).await;
+    let store = Store::open_rocks(directory.path(), OPTIONS).await.unwrap();
+    // Brings the index and the first block into memory; RocksDB says nothing of the others then.
+    assert!(store.get(&ROWS, &0).await.unwrap().is_some());
+    let found = store.multi_get(&ROWS, &[0, 250, 499]).await.unwrap();
+    let lengths: Vec<_> = found.iter().map(|row| row.as_ref().map(Vec::len)).collect();
+    assert_eq!(lengths, [Some(320); 3]);
+}
+
+#[tokio::test]
 async fn a_damaged_file_poisons_the_store() {
     let directory = TempDir::new().unwrap();
     fill(directory.path()).await;
