@@ -12,7 +12,7 @@ use ruma::{
 };
 use serde_json::value::RawValue as RawJsonValue;
 
-use crate::{EventError, Pdu};
+use crate::{EventError, Pdu, defaults};
 
 /// The state that decides over an event, which its `auth_events` have to list where it exists.
 ///
@@ -62,7 +62,7 @@ pub fn authorise_by_events(
 }
 
 /// Checks only the rules that depend on a state: that of the auth events, the state before the
-/// event, or the room's current one.
+/// event, or the room's current one. Without join rules an invite is needed to join.
 ///
 /// # Errors
 /// [`EventError::Forbidden`] with the rule that the event breaks.
@@ -71,6 +71,10 @@ pub fn authorise_by_state(
     rules: &RoomVersionRules,
     fetch_state: impl Fn(&StateEventType, &str) -> Option<Arc<Pdu>>,
 ) -> Result<(), EventError> {
-    check_state_dependent_auth_rules(&rules.authorization, pdu, fetch_state)
+    let join_rules = defaults::join_rules(rules)?;
+    let fetch = |kind: &StateEventType, key: &str| {
+        defaults::or_default(fetch_state(kind, key), kind, &join_rules)
+    };
+    check_state_dependent_auth_rules(&rules.authorization, pdu, fetch)
         .map_err(EventError::Forbidden)
 }

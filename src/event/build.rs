@@ -1,11 +1,17 @@
 //! Making an event: canonical JSON, content hash, signature, ID.
 
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
-    OwnedUserId, ServerName, UInt, events::TimelineEventType, room_version_rules::RoomVersionRules,
+    OwnedUserId, ServerName, UInt,
+    events::TimelineEventType,
+    room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules},
     signatures::hash_and_sign_event,
 };
 use serde_json::value::RawValue as RawJsonValue;
+use sha2::{Digest, Sha256};
 
 use crate::{
     EventError, LengthUnit, Pdu, ServerKey, check_format, format::write_canonical,
@@ -35,6 +41,9 @@ pub struct Draft {
     pub prev_events: Vec<OwnedEventId>,
     /// The state events that allow this one.
     pub auth_events: Vec<OwnedEventId>,
+    /// The reference hashes of the events in both lists ([`Pdu::reference_hash`]). Room versions 1
+    /// and 2 put them into the event; in later ones this stays empty.
+    pub reference_hashes: BTreeMap<OwnedEventId, String>,
     /// One more than the greatest depth of the previous events.
     pub depth: UInt,
     /// When the event is made.
@@ -49,20 +58,34 @@ pub struct Draft {
 /// - [`EventError::BadJson`] when the content is no object or cannot be canonical JSON.
 /// - [`EventError::TooLarge`] when the event or one of its fields is too long.
 /// - [`EventError::WrongServer`] when the sender is another server's user.
-/// - [`EventError::UnsupportedVersion`] for room versions 1 and 2.
+/// - [`EventError::NoReferenceHash`] in room versions 1 and 2, when the draft lacks the hash of an
+///   event that it refers to.
 pub fn build(
     draft: Draft,
     server_name: &ServerName,
     key: &ServerKey,
     rules: &RoomVersionRules,
 ) -> Result<Pdu, EventError> {
-    if rules.event_format.require_event_id {
-        return Err(EventError::UnsupportedVersion);
-    }
     if draft.sender.server_name() != server_name {
         return Err(EventError::WrongServer(server_name.to_string()));
     }
-    let mut object = to_object(draft, rules)?;
+    let object = to_object(draft, rules)?;
+    seal(object, server_name, key, rules)
+}
+
+/// Hashes and signs an event that has all its fields, and computes its ID.
+///
+/// In room versions 1 and 2, where the event states its ID, that is a hash of the rest of it.
+pub(crate) fn seal(
+    mut object: CanonicalJsonObject,
+    server_name: &ServerName,
+    key: &ServerKey,
+    rules: &RoomVersionRules,
+) -> Result<Pdu, EventError> {
+    if rules.event_format.require_event_id {
+        let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(write_canonical(&object)?));
+        object.insert("event_id".to_owned(), format!("${hash}:{server_name}").into());
+    }
     check_format(&object, rules, LengthUnit::Bytes)?;
     hash_and_sign_event(server_name.as_str(), key, &mut object, &rules.redaction)?;
     let json = write_canonical(&object)?;
@@ -73,7 +96,10 @@ pub fn build(
     Pdu::from_stored(event_id, json.into(), rules)
 }
 
-fn to_object(draft: Draft, rules: &RoomVersionRules) -> Result<CanonicalJsonObject, EventError> {
+pub(crate) fn to_object(
+    draft: Draft,
+    rules: &RoomVersionRules,
+) -> Result<CanonicalJsonObject, EventError> {
     let CanonicalJsonValue::Object(mut content) = serde_json::from_str(draft.content.get())? else {
         return Err(EventError::BadJson("`content` is not an object".to_owned()));
     };
@@ -99,13 +125,27 @@ fn to_object(draft: Draft, rules: &RoomVersionRules) -> Result<CanonicalJsonObje
     put("sender", draft.sender.as_str().into());
     put("type", draft.kind.to_string().into());
     put("content", content.into());
-    put("prev_events", ids(&draft.prev_events));
-    put("auth_events", ids(&draft.auth_events));
+    put("prev_events", references(&draft.prev_events, &draft.reference_hashes, rules)?);
+    put("auth_events", references(&draft.auth_events, &draft.reference_hashes, rules)?);
     put("depth", draft.depth.into());
     put("origin_server_ts", draft.origin_server_ts.0.into());
     Ok(object)
 }
 
-fn ids(ids: &[OwnedEventId]) -> CanonicalJsonValue {
-    ids.iter().map(|id| id.as_str().into()).collect::<Vec<CanonicalJsonValue>>().into()
+/// The events that an event refers to, as the room version writes them.
+fn references(
+    ids: &[OwnedEventId],
+    hashes: &BTreeMap<OwnedEventId, String>,
+    rules: &RoomVersionRules,
+) -> Result<CanonicalJsonValue, EventError> {
+    let with_hash = rules.events_reference_format == EventsReferenceFormatVersion::V1;
+    let reference = |id: &OwnedEventId| -> Result<CanonicalJsonValue, EventError> {
+        if !with_hash {
+            return Ok(id.as_str().into());
+        }
+        let hash = hashes.get(id).ok_or_else(|| EventError::NoReferenceHash(id.clone()))?;
+        let hash = CanonicalJsonObject::from([("sha256".to_owned(), hash.as_str().into())]);
+        Ok(CanonicalJsonValue::Array(vec![id.as_str().into(), hash.into()]))
+    };
+    Ok(ids.iter().map(reference).collect::<Result<Vec<_>, _>>()?.into())
 }

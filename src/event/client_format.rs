@@ -19,7 +19,8 @@ pub(crate) enum Place {
 /// Encodes the event for clients, without `unsigned`.
 ///
 /// A redaction says in both places, at the top level and in its content, what it redacts:
-/// [room version 11](https://spec.matrix.org/v1.19/rooms/v11/#moving-the-redacts-property-of-mroomredaction-events-to-a-content-property)
+/// [room version
+/// 11](https://spec.matrix.org/v1.19/rooms/v11/#moving-the-redacts-property-of-mroomredaction-events-to-a-content-property)
 /// asks for that in every version.
 pub(crate) fn encode(pdu: &Pdu, place: Place) -> String {
     let mut out = String::with_capacity(pdu.content.get().len() + 320);

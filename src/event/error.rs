@@ -1,6 +1,7 @@
 //! What can be wrong with an event.
 
 use ruma::{
+    OwnedEventId,
     canonical_json::CanonicalJsonFieldError,
     signatures::{JsonError, VerificationError},
 };
@@ -28,9 +29,9 @@ pub enum EventError {
     #[error("the sender's server is not {0}")]
     WrongServer(String),
 
-    /// Events of this room version can be read, but not made.
-    #[error("events of this room version cannot be made")]
-    UnsupportedVersion,
+    /// Room versions 1 and 2 want the hash of each event that an event refers to.
+    #[error("the reference hash of {0} is not known")]
+    NoReferenceHash(OwnedEventId),
 
     /// The signing key or its name is unusable.
     #[error("bad signing key: {0}")]

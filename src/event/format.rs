@@ -1,8 +1,8 @@
 //! The form of an event: canonical JSON, the fields it must have, and how long they may be.
 
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, Int, RoomId, UserId,
-    room_version_rules::RoomVersionRules,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, Int, RoomId, UserId,
+    room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules},
 };
 
 use crate::EventError;
@@ -73,7 +73,11 @@ pub fn check_format(
     <&UserId>::try_from(sender).map_err(|error| bad("sender", &error.to_string()))?;
     text("state_key")?;
     if rules.event_format.require_event_id {
-        text("event_id")?.ok_or_else(|| missing("event_id"))?;
+        let event_id = text("event_id")?.ok_or_else(|| missing("event_id"))?;
+        let parsed = <&EventId>::try_from(event_id);
+        if !parsed.is_ok_and(|id| id.server_name().is_some()) {
+            return Err(bad("event_id", "not of the form `$opaque_id:domain`"));
+        }
     }
     let room_id = text("room_id")?;
     if let Some(room_id) = room_id {
@@ -81,8 +85,9 @@ pub fn check_format(
     } else if kind != "m.room.create" || rules.event_format.require_room_create_room_id {
         return Err(missing("room_id"));
     }
-    list_field(object, "prev_events", PREV_EVENTS_MAX)?;
+    check_references("prev_events", list_field(object, "prev_events", PREV_EVENTS_MAX)?, rules)?;
     let auth_events = list_field(object, "auth_events", AUTH_EVENTS_MAX)?;
+    check_references("auth_events", auth_events, rules)?;
     if let Some(room_id) = room_id
         && !rules.event_format.allow_room_create_in_auth_events
     {
@@ -95,6 +100,30 @@ pub fn check_format(
         Some(_) => Err(bad("content", "not an object")),
         None => Err(missing("content")),
     }
+}
+
+/// Each entry is an event ID, in room versions 1 and 2 a pair of an event ID and hashes.
+fn check_references(
+    field: &str,
+    references: &[CanonicalJsonValue],
+    rules: &RoomVersionRules,
+) -> Result<(), EventError> {
+    let with_hash = rules.events_reference_format == EventsReferenceFormatVersion::V1;
+    for reference in references {
+        let id = match reference {
+            CanonicalJsonValue::String(id) if !with_hash => Some(id),
+            CanonicalJsonValue::Array(pair) if with_hash => match pair.as_slice() {
+                [CanonicalJsonValue::String(id), CanonicalJsonValue::Object(_)] => Some(id),
+                _ => None,
+            },
+            _ => None,
+        };
+        let id = id.ok_or_else(|| bad(field, "an entry is not of the form of the room version"))?;
+        if id.len() > FIELD_LENGTH_MAX || <&EventId>::try_from(id.as_str()).is_err() {
+            return Err(bad(field, "not an event ID"));
+        }
+    }
+    Ok(())
 }
 
 /// The create event of room version 12 and later is implied by the room ID, and never listed.

@@ -7,13 +7,18 @@
 mod auth;
 mod build;
 mod client_format;
+mod defaults;
 mod error;
 mod format;
+mod identity;
 mod keys;
+mod lax;
+mod object;
 mod pdu;
 mod redact;
 mod resolve;
 mod sign;
+mod template;
 mod verify;
 
 use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
@@ -23,16 +28,26 @@ pub use self::{
     build::{Draft, build},
     error::EventError,
     format::{LengthUnit, PDU_BYTES_MAX, check_format, parse_canonical},
+    identity::{Identity, identify},
     keys::{OldKey, key_document},
+    lax::write_lax,
     pdu::Pdu,
     redact::redact,
-    resolve::{StateMap, resolve},
+    resolve::{Conflict, StateMap, resolve, resolve_conflict},
     sign::{ServerKey, countersign},
-    verify::{VerifiedPdu, reference_event_id, verify},
+    template::{Completion, complete, template},
+    verify::{RequiredKeys, VerifiedPdu, reference_event_id, required_keys, verify},
 };
 
 /// Room versions in which this server creates and joins rooms.
-pub const SUPPORTED: [RoomVersionId; 7] = [
+///
+/// Of versions 1 to 5 rooms are only made when somebody names the version.
+pub const SUPPORTED: [RoomVersionId; 12] = [
+    RoomVersionId::V1,
+    RoomVersionId::V2,
+    RoomVersionId::V3,
+    RoomVersionId::V4,
+    RoomVersionId::V5,
     RoomVersionId::V6,
     RoomVersionId::V7,
     RoomVersionId::V8,
@@ -44,7 +59,6 @@ pub const SUPPORTED: [RoomVersionId; 7] = [
 
 /// Rules of a room version, for every version of the specification (1–12).
 ///
-/// Only those in [`SUPPORTED`] are right in every detail.
 /// [Spec](https://spec.matrix.org/v1.19/rooms/)
 #[must_use]
 pub fn rules(version: &RoomVersionId) -> Option<RoomVersionRules> {

@@ -16,8 +16,7 @@ use serde::{
 use serde_json::{Value as JsonValue, value::RawValue as RawJsonValue};
 
 use crate::{
-    EventError, client_format,
-    format::{parse_canonical, write_canonical},
+    EventError, client_format, format::write_canonical, lax, object::EventObject, parse_canonical,
     verify::reference_event_id,
 };
 
@@ -42,7 +41,8 @@ pub struct Pdu {
     pub prev_events: Vec<OwnedEventId>,
     /// The state events that allow this one.
     pub auth_events: Vec<OwnedEventId>,
-    /// One more than the greatest depth of the previous events.
+    /// One more than the greatest depth of the previous events. In room versions 1 to 5 it may be
+    /// greater than this type holds, and is cut to it.
     pub depth: UInt,
     /// When the event was made, by the clock of its server.
     pub origin_server_ts: MilliSecondsSinceUnixEpoch,
@@ -54,6 +54,8 @@ pub struct Pdu {
     pub rejected: bool,
     /// The JSON has no `room_id`, since the event is what names the room.
     names_room: bool,
+    /// Power levels with numbers that are no integers, made integers.
+    levels: Option<Box<RawJsonValue>>,
     client_json: OnceLock<Arc<str>>,
     sync_json: OnceLock<Arc<str>>,
 }
@@ -65,8 +67,7 @@ impl Pdu {
     /// [`EventError::BadJson`] when it is not shaped like an event. Limits, hash and signatures are
     /// not checked: that is what [`crate::verify()`] is for.
     pub fn from_json(json: Arc<str>, rules: &RoomVersionRules) -> Result<Self, EventError> {
-        let object = parse_canonical(&json)?;
-        let event_id = reference_event_id(&object, rules)?;
+        let event_id = EventObject::parse(&json, rules)?.event_id(rules)?;
         Self::from_stored(event_id, json, rules)
     }
 
@@ -110,6 +111,7 @@ impl Pdu {
         } else {
             fields.redacts
         };
+        let levels = lax_levels(&fields.kind, fields.content, rules);
         Ok(Self {
             event_id,
             room_id,
@@ -119,15 +121,29 @@ impl Pdu {
             content: fields.content.to_owned(),
             prev_events: fields.prev_events.into_iter().map(Reference::into_id).collect(),
             auth_events: fields.auth_events.into_iter().map(Reference::into_id).collect(),
-            depth: fields.depth,
-            origin_server_ts: fields.origin_server_ts,
+            depth: UInt::new_saturating(fields.depth),
+            origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::new_saturating(
+                fields.origin_server_ts,
+            )),
             redacts: redacts.and_then(|id| id.as_str().and_then(|id| EventId::parse(id).ok())),
             rejected: false,
+            levels,
             names_room,
             client_json: OnceLock::new(),
             sync_json: OnceLock::new(),
             json,
         })
+    }
+
+    /// The reference hash in unpadded base64. Room versions 1 and 2 put it beside the event's ID in
+    /// the events that follow.
+    ///
+    /// [Spec](https://spec.matrix.org/v1.19/server-server-api/#calculating-the-reference-hash-for-an-event)
+    ///
+    /// # Errors
+    /// [`EventError::BadJson`] when the stored JSON is no event.
+    pub fn reference_hash(&self, rules: &RoomVersionRules) -> Result<String, EventError> {
+        EventObject::parse(&self.json, rules)?.reference_hash(rules)
     }
 
     /// The content, read as the given type.
@@ -207,7 +223,7 @@ impl Event for Pdu {
     }
 
     fn content(&self) -> &RawJsonValue {
-        &self.content
+        self.levels.as_deref().unwrap_or(&self.content)
     }
 
     fn state_key(&self) -> Option<&str> {
@@ -231,6 +247,24 @@ impl Event for Pdu {
     }
 }
 
+/// The content of a power levels event of a room version that allows floats, if there are some.
+///
+/// [Spec](https://spec.matrix.org/v1.19/rooms/v1/#deprecated-event-content-schemas)
+fn lax_levels(
+    kind: &TimelineEventType,
+    content: &RawJsonValue,
+    rules: &RoomVersionRules,
+) -> Option<Box<RawJsonValue>> {
+    if rules.authorization.strict_canonical_json || *kind != TimelineEventType::RoomPowerLevels {
+        return None;
+    }
+    if parse_canonical(content.get()).is_ok() {
+        return None;
+    }
+    let levels = lax::with_integers(&lax::parse(content.get()).ok()?);
+    RawJsonValue::from_string(write_canonical(&levels).ok()?).ok()
+}
+
 /// The ID of the room that a create event of room version 12 and later names.
 fn room_named_by(create: &EventId) -> Result<OwnedRoomId, EventError> {
     let hash = create.as_str().strip_prefix('$').unwrap_or(create.as_str());
@@ -248,8 +282,8 @@ struct Fields<'a> {
     content: &'a RawJsonValue,
     prev_events: Vec<Reference>,
     auth_events: Vec<Reference>,
-    depth: UInt,
-    origin_server_ts: MilliSecondsSinceUnixEpoch,
+    depth: u64,
+    origin_server_ts: u64,
     /// Anything may stand here in an event that is no redaction.
     redacts: Option<JsonValue>,
 }

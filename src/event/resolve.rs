@@ -1,87 +1,142 @@
 //! Resolution of the state where branches of a room's graph meet.
 
+mod chains;
+mod v1;
+
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use ruma::{
     EventId, OwnedEventId,
-    room_version_rules::RoomVersionRules,
+    events::{StateEventType, TimelineEventType},
+    room_version_rules::{RoomVersionRules, StateResolutionV2Rules},
     state_res::{self, utils::event_id_set::EventIdSet},
 };
 
-use crate::{EventError, Pdu};
+use crate::{
+    EventError, Pdu,
+    defaults::{self, WithDefaults},
+};
 
 pub use ruma::state_res::StateMap;
 
-/// Most states that are resolved at once: an event follows at most 20 others.
-const STATES_MAX: usize = 64;
-
 /// Resolves several states of one room into one.
 ///
-/// `fetch` must find every event in the states and in their auth chains; what is needed of those
-/// chains is walked here. Linear in the size of the chains.
+/// `fetch` must find every event in the states and, except in room version 1, in their auth chains;
+/// what is needed of those chains is walked here. Linear in the size of the chains, with a bit for
+/// each state and event. The result does not depend on the order of the states.
 /// [Spec](https://spec.matrix.org/v1.19/rooms/v2/#state-resolution)
 ///
 /// # Errors
-/// [`EventError::Unresolved`] when an event of a state cannot be fetched, there are more than 64
-/// states, or the room is of version 1.
+/// [`EventError::Unresolved`] when an event of a state cannot be fetched, or events are in their
+/// own
+/// auth chain, as in room versions 1 and 2 they can be.
 pub fn resolve(
     rules: &RoomVersionRules,
     states: &[StateMap<OwnedEventId>],
     fetch: impl Fn(&EventId) -> Option<Arc<Pdu>>,
 ) -> Result<StateMap<OwnedEventId>, EventError> {
-    let version = rules
-        .state_res
-        .v2_rules()
-        .ok_or_else(|| EventError::Unresolved("room version 1".to_owned()))?;
-    if states.len() > STATES_MAX {
-        return Err(EventError::Unresolved(format!("more than {STATES_MAX} states")));
+    let Some(version) = rules.state_res.v2_rules() else {
+        return v1::resolve(rules, states, fetch);
+    };
+    let difference = chains::auth_difference(states, &fetch)?;
+    let subgraph = |conflicted: &_| conflicted_subgraph(conflicted, &fetch);
+    resolve_v2(rules, version, states, difference, subgraph, &fetch)
+}
+
+/// What has to be known of the auth chains of states that are resolved.
+#[derive(Clone, Debug, Default)]
+pub struct Conflict {
+    /// The auth difference: events that are in the auth chains of some of the states only.
+    pub difference: HashSet<OwnedEventId>,
+    /// The conflicted state subgraph: events between conflicted ones. Used from room version 12 on.
+    pub subgraph: HashSet<OwnedEventId>,
+}
+
+/// As [`resolve`], for one who knows how the auth chains of the states differ.
+///
+/// The states may then be cut down to where they differ, and to what of the rest decides over the
+/// events in question. `fetch` is asked for these events and those that decide over them.
+///
+/// # Errors
+/// [`EventError::Unresolved`] when an event in question is malformed.
+pub fn resolve_conflict(
+    rules: &RoomVersionRules,
+    states: &[StateMap<OwnedEventId>],
+    conflict: Conflict,
+    fetch: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+) -> Result<StateMap<OwnedEventId>, EventError> {
+    let Some(version) = rules.state_res.v2_rules() else {
+        return v1::resolve(rules, states, fetch);
+    };
+    let Conflict { difference, subgraph } = conflict;
+    let subgraph = |_: &_| subgraph.iter().cloned().collect();
+    let difference = difference.into_iter().collect();
+    resolve_v2(rules, version, states, difference, subgraph, &fetch)
+}
+
+fn resolve_v2(
+    rules: &RoomVersionRules,
+    version: &StateResolutionV2Rules,
+    states: &[StateMap<OwnedEventId>],
+    difference: EventIdSet<OwnedEventId>,
+    subgraph: impl Fn(&StateMap<Vec<OwnedEventId>>) -> EventIdSet<OwnedEventId>,
+    fetch: &impl Fn(&EventId) -> Option<Arc<Pdu>>,
+) -> Result<StateMap<OwnedEventId>, EventError> {
+    let join_rules = defaults::join_rules(rules)?;
+    let create = create_event(states, fetch);
+    if create.is_none() && rules.event_format.allow_room_create_in_auth_events {
+        return Err(EventError::Unresolved("the states have no create event".to_owned()));
     }
-    let difference = auth_difference(states, &fetch)?;
+    let is_create = |pdu: &Pdu| pdu.kind == TimelineEventType::RoomCreate;
+    let judged = |id: &EventId| {
+        let found = if *id == *join_rules.event_id { Arc::clone(&join_rules) } else { fetch(id)? };
+        let pdu = match &create {
+            Some(create) if is_create(&found) => Arc::clone(create),
+            _ => found,
+        };
+        let create =
+            create.as_ref().filter(|_| rules.event_format.allow_room_create_in_auth_events);
+        Some(WithDefaults { pdu, join_rules: &join_rules, create: create.map(|pdu| &**pdu) })
+    };
+    let mut states = Cow::Borrowed(states);
+    if let Some(create) = &create {
+        let key = create_key();
+        if states.iter().any(|state| state.get(&key) != Some(&create.event_id)) {
+            for state in states.to_mut() {
+                state.insert(key.clone(), create.event_id.clone());
+            }
+        }
+    }
+    let lists_create = |id: &OwnedEventId| fetch(id).is_some_and(|pdu| is_create(&pdu));
+    let difference = difference.into_iter().filter(|id| !lists_create(id)).collect();
     // ruma takes the auth chain of every state and uses their difference only. These have the
     // same difference, and what all chains share is never held.
     let chains = vec![difference, EventIdSet::new()];
-    state_res::resolve(&rules.authorization, version, states, chains, &fetch, |conflicted| {
-        Some(conflicted_subgraph(conflicted, &fetch))
+    state_res::resolve(&rules.authorization, version, &*states, chains, judged, |conflicted| {
+        Some(subgraph(conflicted))
     })
     .map_err(|error| EventError::Unresolved(error.to_string()))
 }
 
-/// The events that are in the auth chain of some of the states, and not of all.
-fn auth_difference(
+/// The event that made the room.
+///
+/// There is one, unless the server that made the room lies: before room version 12 it can make
+/// another. ruma takes the creators from whichever it meets first, which would leave the outcome to
+/// chance; so all are taken for the one with the least ID, of which all states are.
+fn create_event(
     states: &[StateMap<OwnedEventId>],
     fetch: &impl Fn(&EventId) -> Option<Arc<Pdu>>,
-) -> Result<EventIdSet<OwnedEventId>, EventError> {
-    // In which states an event is, and in whose auth chains: a bit for each state.
-    let mut holders: HashMap<&OwnedEventId, u64> = HashMap::new();
-    for (index, state) in states.iter().enumerate() {
-        for id in state.values() {
-            *holders.entry(id).or_default() |= 1 << index;
-        }
-    }
-    let mut chains: HashMap<OwnedEventId, u64> = HashMap::new();
-    let mut work = Vec::new();
-    for (id, states) in holders {
-        let event = fetch(id).ok_or_else(|| EventError::Unresolved(format!("{id} is missing")))?;
-        work.extend(event.auth_events.iter().map(|id| (id.clone(), states)));
-    }
-    // Those of all states first, so that most are walked once.
-    work.sort_by_key(|(_, states)| states.count_ones());
-    while let Some((id, reached_by)) = work.pop() {
-        let known = chains.entry(id.clone()).or_default();
-        if *known | reached_by == *known {
-            continue;
-        }
-        *known |= reached_by;
-        let all = *known;
-        if let Some(event) = fetch(&id) {
-            work.extend(event.auth_events.iter().map(|id| (id.clone(), all)));
-        }
-    }
-    let everyone = if states.len() == STATES_MAX { u64::MAX } else { (1 << states.len()) - 1 };
-    Ok(chains.into_iter().filter(|(_, states)| *states != everyone).map(|(id, _)| id).collect())
+) -> Option<Arc<Pdu>> {
+    let key = create_key();
+    fetch(states.iter().filter_map(|state| state.get(&key)).min()?)
+}
+
+fn create_key() -> (StateEventType, String) {
+    (StateEventType::RoomCreate, String::new())
 }
 
 /// Every event on a path of auth events from one conflicted event to another.

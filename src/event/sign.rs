@@ -10,10 +10,10 @@ use ruma::{
     SigningKeyAlgorithm, SigningKeyId,
     room_version_rules::RoomVersionRules,
     serde::Base64,
-    signatures::{KeyPair, PublicKeyMap, Signature, sign_event, sign_json},
+    signatures::{KeyPair, PublicKeyMap, Signature, sign_json},
 };
 
-use crate::{EventError, Pdu, format::write_canonical, parse_canonical};
+use crate::{EventError, Pdu, object::EventObject};
 
 /// An ed25519 key of a server with its name.
 ///
@@ -83,6 +83,11 @@ impl ServerKey {
         [(server_name.to_string(), keys)].into()
     }
 
+    /// The signature of a text in unpadded base64.
+    pub(crate) fn signature_base64(&self, text: &[u8]) -> String {
+        STANDARD_NO_PAD.encode(self.signing_key.sign(text).to_bytes())
+    }
+
     /// Signs an object as `server_name`, adding to its `signatures`.
     ///
     /// [Spec](https://spec.matrix.org/v1.19/appendices/#signing-details)
@@ -124,10 +129,9 @@ pub fn countersign(
     key: &ServerKey,
     rules: &RoomVersionRules,
 ) -> Result<Pdu, EventError> {
-    let mut object = parse_canonical(&pdu.json)?;
-    sign_event(server_name.as_str(), key, &mut object, &rules.redaction)?;
-    let mut signed =
-        Pdu::from_stored(pdu.event_id.clone(), write_canonical(&object)?.into(), rules)?;
+    let mut object = EventObject::parse(&pdu.json, rules)?;
+    object.sign(server_name, key, rules)?;
+    let mut signed = Pdu::from_stored(pdu.event_id.clone(), object.write()?.into(), rules)?;
     signed.rejected = pdu.rejected;
     Ok(signed)
 }

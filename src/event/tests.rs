@@ -1,15 +1,18 @@
 //! Tests of the rules of events.
 
 mod format;
+mod hostile;
+mod old_versions;
 mod properties;
+mod resolution;
 mod state;
 mod vectors;
 mod versions;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, ServerName, UInt, UserId,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomVersionId, ServerName, UInt, UserId,
     events::TimelineEventType, owned_room_id, room_version_rules::RoomVersionRules, server_name,
     user_id,
 };
@@ -39,9 +42,9 @@ fn bob() -> &'static UserId {
     user_id!("@bob:domain")
 }
 
-/// Every room version that events can be made for, with its rules.
+/// Every room version with its rules.
 fn versions() -> Vec<(RoomVersionId, RoomVersionRules)> {
-    (3..=12)
+    (1..=12)
         .map(|number: u32| {
             let version = RoomVersionId::try_from(number.to_string()).unwrap();
             let rules = rules(&version).unwrap();
@@ -60,6 +63,7 @@ fn draft(sender: &UserId, kind: &str, state_key: Option<&str>, content: JsonValu
         redacts: None,
         prev_events: Vec::new(),
         auth_events: Vec::new(),
+        reference_hashes: BTreeMap::new(),
         depth: UInt::from(1_u32),
         origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::from(1_700_000_000_u32)),
     }
@@ -116,8 +120,21 @@ impl Room {
             .collect();
         draft.prev_events =
             self.events.last().map(|pdu| pdu.event_id.clone()).into_iter().collect();
+        draft.reference_hashes = self.hashes(draft.prev_events.iter().chain(&draft.auth_events));
         draft.depth = UInt::from(u32::try_from(self.events.len()).unwrap() + 1);
         build(draft, domain(), &super::tests::key(), &self.rules).unwrap()
+    }
+
+    /// The reference hashes of events of the room, for the room versions that want them.
+    fn hashes<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a OwnedEventId>,
+    ) -> BTreeMap<OwnedEventId, String> {
+        if !self.rules.event_format.require_event_id {
+            return BTreeMap::new();
+        }
+        ids.map(|id| (id.clone(), self.event(id).unwrap().reference_hash(&self.rules).unwrap()))
+            .collect()
     }
 
     fn allow(&self, pdu: &Pdu) -> Result<(), crate::EventError> {

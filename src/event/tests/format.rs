@@ -25,7 +25,7 @@ fn fields_are_counted_in_bytes_from_version_11_on_and_in_code_points_before() {
             let object = json!({
                 "type": "X", "sender": alice(), "room_id": "!room:domain", "depth": 1,
                 "origin_server_ts": 1, "prev_events": [], "auth_events": [], "content": {},
-                "state_key": state_key,
+                "state_key": state_key, "event_id": "$1:domain",
             });
             let object = parse_canonical(&object.to_string()).unwrap();
             assert_eq!(check_format(&object, &rules, unit).is_ok(), received, "{version}");

@@ -4,7 +4,7 @@ use ruma::{EventId, RoomVersionId, room_version_rules::RoomVersionRules, signatu
 use serde_json::{Value as JsonValue, json};
 
 use super::{Room, alice, bob, domain, draft, joined, key, versions};
-use crate::{EventError, Pdu, build, countersign, redact, verify};
+use crate::{EventError, build, countersign, identify, redact, verify};
 
 fn number(version: &RoomVersionId) -> u32 {
     version.as_str().parse().unwrap()
@@ -12,7 +12,7 @@ fn number(version: &RoomVersionId) -> u32 {
 
 #[test]
 fn event_ids_are_reference_hashes_in_the_alphabet_of_the_version() {
-    for (version, rules) in versions() {
+    for (version, rules) in versions().into_iter().filter(|(version, _)| number(version) >= 3) {
         let mut seen_special = false;
         for body in 0..40 {
             let draft = draft(alice(), "m.room.message", None, json!({ "body": body }));
@@ -28,21 +28,6 @@ fn event_ids_are_reference_hashes_in_the_alphabet_of_the_version() {
         }
         assert!(seen_special);
     }
-}
-
-#[test]
-fn the_first_two_versions_are_read_but_not_made() {
-    for rules in [RoomVersionRules::V1, RoomVersionRules::V2] {
-        let made = build(draft(alice(), "X", None, json!({})), domain(), &key(), &rules);
-        assert!(matches!(made, Err(EventError::UnsupportedVersion)));
-    }
-    let json = r#"{"auth_events":[["$a:x",{"sha256":"h"}]],"content":{},"depth":1,
-        "event_id":"$b:x","origin_server_ts":1,"prev_events":[["$c:x",{"sha256":"h"}]],
-        "room_id":"!r:x","sender":"@u:x","type":"X"}"#;
-    let pdu = Pdu::from_json(json.into(), &RoomVersionRules::V1).unwrap();
-    assert_eq!(pdu.event_id, "$b:x");
-    assert_eq!(pdu.auth_events, ["$a:x"]);
-    assert_eq!(pdu.prev_events, ["$c:x"]);
 }
 
 #[test]
@@ -91,8 +76,9 @@ fn left(kind: &str, content: JsonValue, rules: &RoomVersionRules) -> JsonValue {
     let redacted = redact(&pdu, rules).unwrap();
     assert_eq!(redacted.event_id, pdu.event_id);
     // The same ID by hash, and the signature still holds.
-    let object = serde_json::from_str(&redacted.json).unwrap();
-    assert_eq!(format!("${}", signatures::reference_hash(&object, rules).unwrap()), pdu.event_id);
+    let identity = identify(&redacted.json, rules).unwrap();
+    assert_eq!(identity.event_id, pdu.event_id);
+    assert_eq!(redacted.reference_hash(rules).unwrap(), pdu.reference_hash(rules).unwrap());
     let verified = verify(&redacted.json, &key().public_keys(domain()), rules).unwrap();
     assert_eq!(verified.pdu().content.get(), redacted.content.get());
     redacted.content_as().unwrap()
