@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use ruma::{
     OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
@@ -14,7 +16,8 @@ use store::{Batch, Json, Page, StoreError};
 use crate::{
     Rooms,
     error::{Result, RoomsError},
-    new_event::{NewEvent, to_raw},
+    new_event::{Content, NewEvent, to_raw},
+    remote::RemoteError,
     room::Room,
     tables::{ALIASES, AliasRow, ROOM_ALIASES, StateRoot},
     visibility::Access,
@@ -25,6 +28,12 @@ const ALIASES_MAX: usize = 1_000;
 
 /// Most bytes of an alias.
 const ALIAS_BYTES_MAX: usize = 255;
+
+/// Most servers that are named as able to help into the room of an alias.
+const ALIAS_SERVERS_MAX: usize = 20;
+
+/// Most aliases of other servers that one event may add.
+const FOREIGN_ALIASES_MAX: usize = 10;
 
 /// By whose right an alias is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +134,57 @@ impl Rooms {
         }
     }
 
-    /// The room that an alias points to, and servers that can help to join it. `None` for one that
-    /// does not exist or is of another server.
+    /// The room that an alias points to, and servers that can help to join it: asks the alias's
+    /// server where that is another one. `None` for an alias that does not exist.
+    ///
+    /// # Errors
+    /// [`RoomsError::Servers`] when the other server cannot be asked.
+    pub async fn find_alias(
+        &self,
+        alias: &RoomAliasId,
+    ) -> Result<Option<(OwnedRoomId, Vec<OwnedServerName>)>> {
+        if alias.server_name() == self.server_name() {
+            return self.resolve_alias(alias).await;
+        }
+        match self.inner.config.remote.resolve_alias(alias).await {
+            Ok(found) => {
+                let mut servers = found.servers;
+                servers.truncate(ALIAS_SERVERS_MAX);
+                if !servers.iter().any(|server| server == alias.server_name()) {
+                    servers.push(alias.server_name().to_owned());
+                }
+                Ok(Some((found.room_id, servers)))
+            }
+            Err(RemoteError::Refused { status: 404, .. }) => Ok(None),
+            Err(failure) => Err(RoomsError::Servers { failures: vec![failure] }),
+        }
+    }
+
+    /// Asks other servers where their aliases point that a new `m.room.canonical_alias` event
+    /// names, so that it can be checked when the room's lane is held.
+    pub(crate) async fn find_named_aliases(&self, event: &mut NewEvent) {
+        let Content::Raw(content) = &event.content else { return };
+        if event.kind != TimelineEventType::RoomCanonicalAlias {
+            return;
+        }
+        let Ok(named) = serde_json::from_str::<Canonical>(content.get()) else { return };
+        let aliases: Vec<OwnedRoomAliasId> = named
+            .all()
+            .filter_map(|alias| RoomAliasId::parse(alias).ok())
+            .filter(|alias| alias.server_name() != self.server_name())
+            .take(FOREIGN_ALIASES_MAX)
+            .collect();
+        let looking_up = aliases.iter().map(|alias| self.find_alias(alias));
+        let found = futures_util::future::join_all(looking_up).await;
+        for (alias, found) in aliases.into_iter().zip(found) {
+            if let Ok(Some((room_id, _))) = found {
+                event.aliases.insert(alias, room_id);
+            }
+        }
+    }
+
+    /// The room that an alias of this server points to, and servers that can help to join it.
+    /// `None` for one that does not exist or is of another server.
     ///
     /// # Errors
     /// [`RoomsError::Store`].
@@ -135,14 +193,18 @@ impl Rooms {
         alias: &RoomAliasId,
     ) -> Result<Option<(OwnedRoomId, Vec<OwnedServerName>)>> {
         let row = self.store().get(&ALIASES, &alias.as_str().to_owned()).await?;
-        Ok(row.map(|Json(row)| {
-            let mut servers = row.servers;
-            let ours = self.server_name();
-            if !servers.iter().any(|server| server == ours) {
-                servers.insert(0, ours.to_owned());
+        let Some(Json(row)) = row else { return Ok(None) };
+        let mut servers = vec![self.server_name().to_owned()];
+        let mut others = row.servers;
+        if let Some(room) = self.room(&row.room_id).await? {
+            others.extend(self.joined_servers(&room).await?.by_users());
+        }
+        for server in others {
+            if servers.len() < ALIAS_SERVERS_MAX && !servers.contains(&server) {
+                servers.push(server);
             }
-            (row.room_id, servers)
-        }))
+        }
+        Ok(Some((row.room_id, servers)))
     }
 
     /// The aliases that a room has on this server, for one who may read what is said there now.
@@ -173,7 +235,7 @@ impl Rooms {
     }
 
     /// Checks what a new `m.room.canonical_alias` event adds: each alias must be well-formed and
-    /// point to the room.
+    /// point to the room. `found` says where those of other servers point.
     ///
     /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey)
     ///
@@ -185,6 +247,7 @@ impl Rooms {
         room: &Room,
         root: StateRoot,
         content: &RawJsonValue,
+        found: &BTreeMap<OwnedRoomAliasId, OwnedRoomId>,
     ) -> Result<()> {
         let new: Canonical = serde_json::from_str(content.get())
             .map_err(|error| RoomsError::invalid_param(error.to_string()))?;
@@ -195,8 +258,11 @@ impl Rooms {
             let bad = |why: &str| RoomsError::invalid_param(format!("{alias}: {why}"));
             let parsed = <&RoomAliasId>::try_from(alias.as_str())
                 .map_err(|error| bad(&error.to_string()))?;
-            let target = self.resolve_alias(parsed).await?;
-            if target.is_none_or(|(room_id, _)| room_id != room.room_id) {
+            let target = match found.get(parsed) {
+                Some(room_id) => Some(room_id.clone()),
+                None => self.resolve_alias(parsed).await?.map(|(room_id, _)| room_id),
+            };
+            if target.is_none_or(|room_id| room_id != room.room_id) {
                 let why = format!("the alias {alias} does not point to the room");
                 return Err(RoomsError::BadAlias { why });
             }

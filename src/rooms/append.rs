@@ -5,6 +5,7 @@
 
 pub(crate) mod accept;
 mod build;
+mod late;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -99,13 +100,26 @@ pub(crate) struct Assembly<'a> {
     pub(crate) head: Head,
     /// The events so far, in order. Their position is pending.
     pub(crate) accepted: Vec<Accepted>,
+    /// Events whose own place is not known, to be stored beside the others.
+    pub(crate) outliers: BTreeMap<EventNumber, Arc<StoredEvent>>,
+    pub(crate) outlier_ids: HashMap<OwnedEventId, EventNumber>,
     /// Stored events that were redacted.
     pub(crate) redacted: BTreeMap<EventNumber, Arc<StoredEvent>>,
     pub(crate) nodes: NewNodes,
+    /// What some states, by their roots, have been resolved into.
+    pub(crate) resolved: HashMap<Vec<StateRoot>, StateRoot>,
     pub(crate) keys: HashMap<StateKey, StateKeyNumber>,
     pub(crate) names: HashMap<StateKeyNumber, StateKey>,
     /// Whose membership in the current state differs from that in the store.
     pub(crate) members: BTreeMap<OwnedUserId, MemberChange>,
+    /// Redactions among these events of what we do not have.
+    pub(crate) early_redactions: HashMap<OwnedEventId, EventNumber>,
+    /// Whether there are such in the store; `None` until that is asked.
+    has_early: Option<bool>,
+    /// Further rows about these events.
+    pub(crate) rows: Batch,
+    /// Whether the state of the room is to be taken for whole, though it was partial until now.
+    pub(crate) whole: bool,
 }
 
 /// An event that has its place.
@@ -115,6 +129,8 @@ pub(crate) struct Accepted {
     pub(crate) room_state: StateRoot,
     /// Whether the event belongs into the timeline.
     pub(crate) shown: bool,
+    /// Whether we have to tell the other servers of it though no user of ours sent it.
+    pub(crate) relay: bool,
 }
 
 /// What a user was in the current state, and what they are: membership and member event.
@@ -142,12 +158,19 @@ impl<'a> Assembly<'a> {
             room,
             base: None,
             nodes: NewNodes::new(head.next_node),
+            resolved: HashMap::new(),
             head,
             accepted: Vec::new(),
+            outliers: BTreeMap::new(),
+            outlier_ids: HashMap::new(),
             redacted: BTreeMap::new(),
             keys: HashMap::new(),
             names: HashMap::new(),
             members: BTreeMap::new(),
+            early_redactions: HashMap::new(),
+            has_early: None,
+            rows: Batch::new(),
+            whole: false,
         }
     }
 
@@ -204,6 +227,7 @@ impl<'a> Assembly<'a> {
         let ours = self.accepted.iter().rev().find(|accepted| accepted.event.number == number);
         match ours {
             Some(accepted) => Ok(Arc::clone(&accepted.event)),
+            None if let Some(outlier) = self.outliers.get(&number) => Ok(Arc::clone(outlier)),
             None if self.base.is_none() => Err(RoomsError::NotFound { what: "event" }),
             None => self.rooms.load_event(&self.room, number).await,
         }
@@ -218,11 +242,20 @@ impl<'a> Assembly<'a> {
         Ok(events)
     }
 
+    /// An event by ID, if it is among those to be stored.
+    pub(crate) fn own_event(&self, event_id: &EventId) -> Option<&Arc<StoredEvent>> {
+        let accepted =
+            self.accepted.iter().find(|accepted| accepted.event.pdu.event_id == event_id);
+        match accepted {
+            Some(accepted) => Some(&accepted.event),
+            None => self.outlier_ids.get(event_id).and_then(|number| self.outliers.get(number)),
+        }
+    }
+
     /// An event by ID: one of ours, or a stored one.
     pub(crate) async fn event_by_id(&self, event_id: &EventId) -> Result<Option<Arc<StoredEvent>>> {
-        let ours = self.accepted.iter().find(|accepted| accepted.event.pdu.event_id == event_id);
-        if let Some(accepted) = ours {
-            return Ok(Some(Arc::clone(&accepted.event)));
+        if let Some(event) = self.own_event(event_id) {
+            return Ok(Some(Arc::clone(event)));
         }
         if self.base.is_none() {
             return Ok(None);

@@ -13,14 +13,16 @@ use std::{
 
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, events::StateEventType};
+use store::Position;
 
 use crate::{
     head::Head,
     membership::Memberships,
     room::Room,
+    servers::JoinedServers,
     state::node::Node,
     stored_event::StoredEvent,
-    tables::{EventNumber, NodeNumber, RoomNumber, StateKeyNumber},
+    tables::{EventNumber, NodeNumber, RoomNumber, StateKeyNumber, StateRoot},
 };
 
 /// The users joined to a room, local and remote.
@@ -88,6 +90,18 @@ impl Weigh for EventNumber {
     }
 }
 
+impl Weigh for StateRoot {
+    fn weigh(&self) -> u64 {
+        200
+    }
+}
+
+impl Weigh for u64 {
+    fn weigh(&self) -> u64 {
+        100
+    }
+}
+
 impl Weigh for StateKeyNumber {
     fn weigh(&self) -> u64 {
         200
@@ -117,6 +131,11 @@ pub(crate) struct Caches {
     pub(crate) event_numbers: Plain<(RoomNumber, OwnedEventId), EventNumber>,
     /// Nodes of states.
     pub(crate) nodes: Plain<(RoomNumber, NodeNumber), Arc<Node>>,
+    /// Holes in timelines that nobody could fill, and when that was tried last, in milliseconds
+    /// since the Unix epoch.
+    pub(crate) futile: Plain<(RoomNumber, Position), u64>,
+    /// What states, by their roots, resolve into.
+    pub(crate) resolved: Plain<(RoomNumber, Vec<StateRoot>), StateRoot>,
     /// Numbers of state keys.
     pub(crate) state_keys: Plain<(RoomNumber, StateKey), StateKeyNumber>,
     /// State keys by number.
@@ -125,6 +144,8 @@ pub(crate) struct Caches {
     pub(crate) memberships: Coherent<OwnedUserId, Arc<Memberships>>,
     /// Joined users of rooms. Kept up to date by commits.
     pub(crate) joined_users: Coherent<RoomNumber, Arc<JoinedUsers>>,
+    /// Servers of joined users of rooms. Kept up to date by commits.
+    pub(crate) joined_servers: Coherent<RoomNumber, Arc<JoinedServers>>,
 }
 
 fn plain<K: Eq + Hash, V: Weigh + Clone>(bytes: u64, bytes_each: u64) -> Plain<K, V> {
@@ -142,11 +163,14 @@ impl Caches {
             heads: Coherent::new(share(2), 200),
             events: Coherent::new(share(50), 2500),
             event_numbers: plain(share(7), 160),
-            nodes: plain(share(15), 300),
+            nodes: plain(share(14), 300),
+            futile: plain(64 * 1024, 100),
+            resolved: plain(share(1), 200),
             state_keys: plain(share(6), 200),
             state_key_names: plain(share(4), 200),
             memberships: Coherent::new(share(6), 1000),
-            joined_users: Coherent::new(share(6), 5000),
+            joined_users: Coherent::new(share(5), 5000),
+            joined_servers: Coherent::new(share(1), 1000),
         }
     }
 }
@@ -194,6 +218,12 @@ impl<K: Eq + Hash + Clone, V: Weigh + Clone> Coherent<K, V> {
     /// The cached value.
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         self.cache.get(key)
+    }
+
+    /// How many values are cached.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.cache.len()
     }
 
     /// To be taken before the store is read for this key.

@@ -7,9 +7,11 @@ mod authority;
 mod bits;
 mod events;
 mod forks;
+mod gaps;
 mod indexes;
 mod log;
 mod members;
+mod outside;
 mod pages;
 mod report;
 mod room;
@@ -18,7 +20,6 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use event::ServerKey;
 use ruma::{ServerName, signatures::PublicKeyMap};
 use store::{Position, Store};
 
@@ -28,21 +29,22 @@ use crate::{error::Result, tables::ROOMS};
 
 /// Checks every room, event, state and index of a store, and that they agree with each other.
 ///
-/// Nothing may be written meanwhile. A row that cannot be read is a disagreement as well, and ends
-/// the check of its room or table only.
+/// `keys` are all public keys that this server ever signed with. Nothing may be written meanwhile.
+/// A
+/// row that cannot be read is a disagreement as well, and ends the check of its room or table only.
 ///
 /// # Errors
 /// [`crate::RoomsError::Store`] when not even the list of rooms can be read.
 pub async fn check(
     store: &Store,
     server_name: &ServerName,
-    key: &ServerKey,
+    keys: PublicKeyMap,
 ) -> Result<CheckReport> {
     let oldest = store.read_log(Position::ZERO, log::PAGE_ROWS).await?;
     let mut check = Check {
         store,
         server_name,
-        keys: key.public_keys(server_name),
+        keys,
         log_start: oldest.first().map_or(Position::PENDING, |entry| entry.position),
         report: CheckReport::default(),
         local_members: 0,

@@ -1,6 +1,6 @@
 //! Writing what an assembly made: one batch, then the caches.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use ruma::{
     OwnedUserId,
@@ -18,12 +18,13 @@ use crate::{
     log_row::{LOG_TOPIC, RoomsLogRow},
     new_event::TxnKey,
     room::Room,
+    servers::JoinedServers,
     state::trie::NewNodes,
     stored_event::StoredEvent,
     tables::{
-        EVENT_META, EVENT_NUMBERS, EVENT_ROOMS, EVENTS, HEADS, MEMBERSHIPS, MembershipRow,
-        ROOM_MEMBERS, STATE_KEY_NAMES, STATE_KEYS, STATE_NODES, StateKeyNumber, TIMELINE,
-        TRANSACTIONS, TimelineRow,
+        EVENT_META, EVENT_NUMBERS, EVENT_ROOMS, EVENTS, EVENTS_BY_TIME, EventNumber, HEADS,
+        MEMBERSHIPS, MembershipRow, REMOTE_JOINS, ROOM_MEMBERS, STATE_KEY_NAMES, STATE_KEYS,
+        STATE_NODES, StateKeyNumber, StateRoot, TIMELINE, TRANSACTIONS, TimelineRow,
     },
 };
 
@@ -35,7 +36,7 @@ impl Rooms {
         assembly: Assembly<'_>,
         extra: Batch,
     ) -> Result<Position> {
-        if assembly.accepted.is_empty() {
+        if assembly.is_empty() {
             return if extra.is_empty() {
                 Ok(self.store().position())
             } else {
@@ -89,46 +90,50 @@ impl Rooms {
     }
 
     /// Takes out of the caches what is about to change, so that whoever the log wakes before the
-    /// caches are told reads the store. Gives the joined users as they were, if they were cached.
-    fn begin(&self, room: &Room, written: &Written) -> Option<Arc<JoinedUsers>> {
+    /// caches are told reads the store. Gives who was joined, as far as that was cached.
+    fn begin(&self, room: &Room, written: &Written) -> Begun {
         let caches = &self.inner.caches;
         caches.heads.begin(&room.number);
-        for event in &written.redacted {
-            caches.events.begin(&(room.number, event.number));
+        for event in &written.changed {
+            caches.events.begin(&(room.number, *event));
         }
         for (user, _) in written.members.iter().filter(|(user, _)| self.is_local(user)) {
             caches.memberships.begin(user);
         }
-        if written.members.is_empty() { None } else { caches.joined_users.begin(&room.number) }
+        if written.members.is_empty() {
+            return Begun::default();
+        }
+        Begun {
+            users: caches.joined_users.begin(&room.number),
+            servers: caches.joined_servers.begin(&room.number),
+        }
     }
 
     /// Says that what was begun has come to nothing. What is in the store has to be read again.
     fn abandon(&self, room: &Room, written: &Written) {
         let caches = &self.inner.caches;
         caches.heads.finish(&room.number, None);
-        for event in &written.redacted {
-            caches.events.finish(&(room.number, event.number), None);
+        for event in &written.changed {
+            caches.events.finish(&(room.number, *event), None);
         }
         for (user, _) in written.members.iter().filter(|(user, _)| self.is_local(user)) {
             caches.memberships.finish(user, None);
         }
         if !written.members.is_empty() {
             caches.joined_users.finish(&room.number, None);
+            caches.joined_servers.finish(&room.number, None);
         }
     }
 
     /// Brings the caches up to date with what was written.
-    fn settle(
-        &self,
-        room: &Room,
-        written: Written,
-        joined: Option<Arc<JoinedUsers>>,
-        position: Position,
-    ) {
+    fn settle(&self, room: &Room, written: Written, begun: Begun, position: Position) {
         let caches = &self.inner.caches;
         let number = room.number;
         for (node_number, node) in written.nodes.made {
             caches.nodes.insert((number, node_number), node);
+        }
+        for (roots, root) in written.resolved {
+            caches.resolved.insert((number, roots), root);
         }
         for (key_number, key) in written.names {
             caches.state_keys.insert((number, key.clone()), key_number);
@@ -138,18 +143,28 @@ impl Rooms {
             caches.events.finish(&(number, event.number), Some(event));
         }
         for event in written.events {
-            let event = StoredEvent { position, ..StoredEvent::clone(&event) };
+            let mut event = StoredEvent::clone(&event);
+            if event.position == Position::PENDING {
+                event.position = position;
+            }
             let id = (number, event.pdu.event_id.clone());
             caches.event_numbers.insert(id, event.number);
             caches.events.put(&(number, event.number), Arc::new(event));
+        }
+        for event in written.outliers {
+            let id = (number, event.pdu.event_id.clone());
+            caches.event_numbers.insert(id, event.number);
+            caches.events.put(&(number, event.number), event);
         }
         for (user, _) in written.members.iter().filter(|(user, _)| self.is_local(user)) {
             caches.memberships.finish(user, None);
         }
         if !written.members.is_empty() {
-            caches
-                .joined_users
-                .finish(&number, joined.map(|old| joined_after(old, &written.members)));
+            let members = &written.members;
+            let users = begun.users.map(|old| joined_after(old, members));
+            caches.joined_users.finish(&number, users);
+            let servers = begun.servers.map(|old| old.after(written.head.state, members));
+            caches.joined_servers.finish(&number, servers);
         }
         caches.heads.finish(&number, Some(written.head));
     }
@@ -173,23 +188,48 @@ fn joined_after(
     users
 }
 
+/// Who was joined before a change, as far as it was cached.
+#[derive(Default)]
+struct Begun {
+    users: Option<Arc<JoinedUsers>>,
+    servers: Option<Arc<JoinedServers>>,
+}
+
 /// What the caches have to know once a batch is written.
 struct Written {
     head: Arc<Head>,
+    /// The stored events that change.
+    changed: Vec<EventNumber>,
     events: Vec<Arc<StoredEvent>>,
+    outliers: Vec<Arc<StoredEvent>>,
     redacted: Vec<Arc<StoredEvent>>,
     nodes: NewNodes,
+    resolved: HashMap<Vec<StateRoot>, StateRoot>,
     names: Vec<(StateKeyNumber, crate::cache::StateKey)>,
     members: Vec<(OwnedUserId, MemberChange)>,
 }
 
 impl Assembly<'_> {
+    /// Whether there is nothing to be written.
+    fn is_empty(&self) -> bool {
+        self.accepted.is_empty() && self.outliers.is_empty() && self.redacted.is_empty()
+    }
+
     fn written(self) -> Written {
+        // What was an outlier until now may be in the cache as one.
+        let known = |event: &StoredEvent| {
+            self.base.as_ref().is_some_and(|base| event.number < base.next_event)
+        };
+        let placed = self.accepted.iter().map(|accepted| &accepted.event);
+        let changed = placed.chain(self.redacted.values()).filter(|event| known(event));
         Written {
             head: Arc::new(self.head),
+            changed: changed.map(|event| event.number).collect(),
             events: self.accepted.into_iter().map(|accepted| accepted.event).collect(),
+            outliers: self.outliers.into_values().collect(),
             redacted: self.redacted.into_values().collect(),
             nodes: self.nodes,
+            resolved: self.resolved,
             names: self.names.into_iter().collect(),
             members: self.members.into_iter().collect(),
         }
@@ -212,6 +252,9 @@ impl Assembly<'_> {
         for accepted in &self.accepted {
             self.put_event(&mut batch, accepted)?;
         }
+        for event in self.outliers.values() {
+            self.put_known(&mut batch, event);
+        }
         for event in self.redacted.values() {
             let key = (room, event.number);
             let meta = Stamped { position: event.position, value: event.meta() };
@@ -221,20 +264,27 @@ impl Assembly<'_> {
         for (user, change) in &self.members {
             self.put_member(&mut batch, user, change);
         }
+        batch.extend(self.rows.clone());
         Ok(batch)
+    }
+
+    /// An event with the rows by which it is found by its ID.
+    fn put_known(&self, batch: &mut Batch, event: &StoredEvent) {
+        let room = self.room.number;
+        let key = (room, event.number);
+        let event_id = event.pdu.event_id.as_str().to_owned();
+        batch.put(&EVENTS, &key, &event.pdu.json.as_ref().to_owned());
+        batch.put(&EVENT_META, &key, &Stamped { position: event.position, value: event.meta() });
+        batch.put(&EVENT_NUMBERS, &(room, event_id.clone()), &event.number);
+        batch.put(&EVENT_ROOMS, &event_id, &room);
     }
 
     /// An event with the rows by which it is found.
     fn put_event(&self, batch: &mut Batch, accepted: &Accepted) -> Result<()> {
         let room = self.room.number;
-        let Accepted { event, room_state, shown } = accepted;
+        let Accepted { event, room_state, shown, relay } = accepted;
         let pdu = &event.pdu;
-        let key = (room, event.number);
-        let event_id = pdu.event_id.as_str().to_owned();
-        batch.put(&EVENTS, &key, &pdu.json.as_ref().to_owned());
-        batch.put(&EVENT_META, &key, &Stamped { position: event.position, value: event.meta() });
-        batch.put(&EVENT_NUMBERS, &(room, event_id.clone()), &event.number);
-        batch.put(&EVENT_ROOMS, &event_id, &room);
+        self.put_known(batch, event);
         if let Some(txn) = &event.txn {
             let key = TxnKey { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() };
             let row = key.row(&self.room, &txn.user_id, &pdu.kind, txn.target.as_deref());
@@ -244,12 +294,16 @@ impl Assembly<'_> {
             return Ok(());
         }
         let row = TimelineRow { event: event.number, state: *room_state };
-        batch.put(&TIMELINE, &(room, Position::PENDING, event.index), &row);
-        batch.log(LOG_TOPIC, self.log_row(event).encode()?);
+        let index =
+            u32::try_from(event.index).map_err(|_| RoomsError::BadRow { why: "a place" })?;
+        batch.put(&TIMELINE, &(room, Position::PENDING, index), &row);
+        let time = (room, pdu.origin_server_ts.0.into(), event.number);
+        batch.put(&EVENTS_BY_TIME, &time, &());
+        batch.log(LOG_TOPIC, self.log_row(event, *relay).encode()?);
         Ok(())
     }
 
-    fn log_row(&self, event: &StoredEvent) -> RoomsLogRow {
+    fn log_row(&self, event: &StoredEvent, relay: bool) -> RoomsLogRow {
         let pdu = &event.pdu;
         let user: Option<OwnedUserId> = match (&pdu.kind, &pdu.state_key) {
             (TimelineEventType::RoomMember, Some(user)) => user.as_str().try_into().ok(),
@@ -263,6 +317,7 @@ impl Assembly<'_> {
             state_key: pdu.state_key.clone(),
             sender: pdu.sender.clone(),
             member: user.zip(pdu.membership()),
+            relay,
         }
     }
 
@@ -278,10 +333,14 @@ impl Assembly<'_> {
         if let Some((membership, event)) = &change.to {
             batch.put(&ROOM_MEMBERS, &row(membership), event);
         }
+        let key = (user.as_str().to_owned(), room);
         if !self.rooms.is_local(user) {
+            match &change.to {
+                Some((MembershipState::Join, _)) => batch.put(&REMOTE_JOINS, &key, &()),
+                _ => batch.delete(&REMOTE_JOINS, &key),
+            }
             return;
         }
-        let key = (user.as_str().to_owned(), room);
         match &change.to {
             Some((membership, event)) => {
                 let row = MembershipRow {

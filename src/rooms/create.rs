@@ -3,7 +3,7 @@
 mod content;
 mod validate;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use event::{Draft, Pdu};
 use ruma::{
@@ -80,8 +80,12 @@ const IDS_MAX: u64 = 100;
 /// How often a room is tried again when someone else has taken its place meanwhile.
 const CONFLICTS_MAX: u32 = 20;
 
+/// How long the creator of a room waits for the servers of those who are invited.
+const INVITES_TIME_MAX: Duration = Duration::from_secs(20);
+
 impl Rooms {
-    /// Creates a room, with everything in it or not at all.
+    /// Creates a room, with everything in it or not at all. Users of other servers are invited
+    /// once it is there, as far as their servers agree.
     ///
     /// # Errors
     /// - [`RoomsError::UnsupportedVersion`], [`RoomsError::AliasTaken`], [`RoomsError::Remote`].
@@ -95,8 +99,20 @@ impl Rooms {
                 return Err(RoomsError::AliasTaken { alias: alias.clone() });
             }
         }
+        let room_id = self.create_planned(&plan).await?;
+        let far = plan.wish.invites.iter().filter(|(user, _)| !self.is_local(user));
+        let far: Vec<_> = far.cloned().collect();
+        if !far.is_empty() {
+            let inviting = self.invite_all_elsewhere(creator, &room_id, far, plan.wish.is_direct);
+            // Those that have not answered by then go on without the creator waiting.
+            let _ = tokio::time::timeout(INVITES_TIME_MAX, inviting).await;
+        }
+        Ok(room_id)
+    }
+
+    async fn create_planned(&self, plan: &Plan) -> Result<OwnedRoomId> {
         for _ in 0..CONFLICTS_MAX {
-            match self.create_as(&plan).await {
+            match self.create_as(plan).await {
                 Err(RoomsError::Store(StoreError::Conflict { table })) => match &plan.alias {
                     Some(alias) if table == ALIASES.number() => {
                         return Err(RoomsError::AliasTaken { alias: alias.clone() });
@@ -107,7 +123,7 @@ impl Rooms {
                 done => return done,
             }
         }
-        self.create_as(&plan).await
+        self.create_as(plan).await
     }
 
     async fn create_as(&self, plan: &Plan) -> Result<OwnedRoomId> {
@@ -116,7 +132,7 @@ impl Rooms {
         let mut assembly = Assembly::new_room(self, Arc::clone(&room));
         event::authorise(&create, &room.rules, |_| None, |_, _| None)?;
         assembly.accept(create, Place::at(crate::StateRoot::EMPTY)).await?;
-        for event in plan.events()? {
+        for event in plan.events(self)? {
             assembly.add(&plan.creator, event).await.map_err(as_room_state)?;
         }
         let extra = rows(&room, plan);
@@ -142,6 +158,7 @@ impl Rooms {
                 redacts: None,
                 prev_events: Vec::new(),
                 auth_events: Vec::new(),
+                reference_hashes: BTreeMap::new(),
                 depth: UInt::from(1_u32),
                 origin_server_ts: MilliSecondsSinceUnixEpoch(timestamp),
             };

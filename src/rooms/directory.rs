@@ -7,7 +7,7 @@ mod tests;
 use std::{cmp::Reverse, fmt, ops::Bound, str::FromStr};
 
 use ruma::{
-    RoomId, UserId,
+    RoomId, ServerName, UserId,
     directory::{Filter, PublicRoomsChunk},
 };
 use store::{Batch, Direction, Page};
@@ -178,6 +178,24 @@ impl Rooms {
             prev_batch: prev.map(|rank| token(rank, Direction::Backward)),
             total_estimate,
         })
+    }
+
+    /// Lists the published rooms of a server, ours or another.
+    ///
+    /// # Errors
+    /// - As [`Rooms::public_rooms`].
+    /// - [`RoomsError::Servers`] when the other server did not answer.
+    pub async fn public_rooms_of(
+        &self,
+        server: &ServerName,
+        mut query: PublicRoomsQuery,
+    ) -> Result<PublicRoomsPage> {
+        if server == self.server_name() {
+            return self.public_rooms(query).await;
+        }
+        query.limit = Some(query.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX));
+        let answer = self.inner.config.remote.public_rooms(server, &query).await;
+        answer.map_err(|error| RoomsError::Servers { failures: vec![error] })
     }
 
     /// The published rooms in their order.

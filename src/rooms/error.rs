@@ -4,6 +4,8 @@ use event::EventError;
 use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomVersionId};
 use store::StoreError;
 
+use crate::remote::RemoteError;
+
 /// The result of whatever is done to rooms.
 pub type Result<T, E = RoomsError> = std::result::Result<T, E>;
 
@@ -79,11 +81,41 @@ pub enum RoomsError {
         /// The reason, as a sentence for people.
         why: String,
     },
-    /// The user lives on another server, which we cannot speak to.
-    #[error("{user} is not on this server, and federation is not available yet")]
+    /// The user lives on another server: it alone acts for them.
+    #[error("{user} is not on this server")]
     Remote {
         /// The user.
         user: OwnedUserId,
+    },
+    /// The room is of a version that the other server did not name among those it knows.
+    #[error("the room is of version {version}")]
+    IncompatibleVersion {
+        /// The room's version.
+        version: RoomVersionId,
+    },
+    /// We do not know the rooms whose members may join a restricted room well enough to tell
+    /// whether a user is in them.
+    #[error("this server cannot tell whether the user may join: it is in none of the rooms named")]
+    UnableToAuthorise,
+    /// A user may join a restricted room, but nobody of ours has the power to let them in.
+    #[error("nobody on this server has the power to let the user into this room")]
+    UnableToGrant,
+    /// We are still being told the state of the room, and cannot answer for it yet.
+    #[error("this server does not know the whole room yet")]
+    Partial,
+    /// No server that was asked could help, or there is none to ask.
+    #[error("{}", failures_text(.failures))]
+    Servers {
+        /// What each server that was asked said, in the order in which they were.
+        failures: Vec<RemoteError>,
+    },
+    /// An event builds upon others that no server could give us now. It may go better later.
+    #[error("what {event} builds upon could not be had: {why}")]
+    Incomplete {
+        /// The event.
+        event: OwnedEventId,
+        /// What was tried, as a sentence for people.
+        why: String,
     },
     /// A room's records contradict each other.
     #[error("the records of the room {room} are damaged: {why}")]
@@ -114,6 +146,15 @@ pub enum RoomsError {
     /// The task that was writing ended before it could answer.
     #[error("the server is stopping")]
     Stopping,
+}
+
+/// What all servers said, as one sentence.
+fn failures_text(failures: &[RemoteError]) -> String {
+    if failures.is_empty() {
+        return "no server is known that could help".to_owned();
+    }
+    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    format!("no server could help: {}", texts.join("; "))
 }
 
 impl RoomsError {

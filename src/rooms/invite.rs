@@ -1,21 +1,26 @@
 //! Inviting a user into a room.
 
+mod elsewhere;
+
 use ruma::{RoomId, UserId, events::room::member::MembershipState};
 
 use crate::{
     Rooms,
     error::{Result, RoomsError},
+    lane::Lane,
     membership::{MemberContent, Profile},
+    new_event::to_raw,
 };
 
 impl Rooms {
-    /// Invites a user of this server into a room. Inviting again in the same words changes nothing.
+    /// Invites a user into a room. Inviting again in the same words changes nothing. One of
+    /// another server is invited through that server, which has to agree.
     ///
     /// # Errors
     /// - [`RoomsError::NotFound`] when there is no such room.
     /// - [`RoomsError::Forbidden`] when the sender may not invite, or the target is joined or
     ///   banned.
-    /// - [`RoomsError::Remote`] when the target is of another server.
+    /// - [`RoomsError::Servers`] when the target's server does not agree.
     pub async fn invite(
         &self,
         sender: &UserId,
@@ -25,28 +30,34 @@ impl Rooms {
         reason: Option<String>,
         is_direct: bool,
     ) -> Result<()> {
-        let mut lane = self.enter(room_id).await?;
-        if self.membership_now(&lane, sender).await? != Some(MembershipState::Join) {
-            return Err(RoomsError::forbidden("you are not in this room"));
-        }
-        if !self.is_local(target) {
-            return Err(RoomsError::Remote { user: target.to_owned() });
-        }
-        match self.membership_now(&lane, target).await? {
-            Some(MembershipState::Join) => {
-                return Err(RoomsError::forbidden(format!("{target} is in the room already")));
-            }
-            Some(MembershipState::Ban) => {
-                return Err(RoomsError::forbidden(format!("{target} is banned from the room")));
-            }
-            _ => {}
-        }
         let content = MemberContent::new(MembershipState::Invite)
             .profile(profile)
             .reason(reason)
             .direct(is_direct);
-        self.send_member(&mut lane, sender, target, content).await?;
+        if !self.is_local(target) {
+            self.invite_elsewhere(sender, room_id, target, to_raw(&content)?).await?;
+            return Ok(());
+        }
+        let lane = self.enter(room_id).await?;
+        self.check_may_invite(&lane, sender, target).await?;
+        self.send_member(lane, sender, target, content).await?;
         Ok(())
+    }
+
+    /// Refuses an invite that makes no sense, whatever the rules of the room say.
+    async fn check_may_invite(&self, lane: &Lane, sender: &UserId, target: &UserId) -> Result<()> {
+        if self.membership_now(lane, sender).await? != Some(MembershipState::Join) {
+            return Err(RoomsError::forbidden("you are not in this room"));
+        }
+        match self.membership_now(lane, target).await? {
+            Some(MembershipState::Join) => {
+                Err(RoomsError::forbidden(format!("{target} is in the room already")))
+            }
+            Some(MembershipState::Ban) => {
+                Err(RoomsError::forbidden(format!("{target} is banned from the room")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -84,10 +95,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_of_another_server_cannot_be_invited_yet() {
+    async fn a_user_of_another_server_is_not_invited_without_that_server() {
         let home = Home::new().await;
         let room = home.private_room("alice").await;
         let refused = home.invite("alice", &room, "@bob:elsewhere.example").await;
-        assert!(matches!(refused, Err(RoomsError::Remote { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(RoomsError::Servers { .. })), "{refused:?}");
     }
 }

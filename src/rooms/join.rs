@@ -1,163 +1,180 @@
-//! Joining a room: public, invited to, or restricted to the members of other rooms.
+//! Joining a room: public, invited to, or restricted to the members of other rooms; one that this
+//! server is in, or one that others let it into.
 
+mod adopt;
+mod restricted;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
-use ruma::{
-    OwnedUserId, RoomId, UserId,
-    events::{
-        StateEventType,
-        room::{
-            join_rules::{AllowRule, JoinRule, RoomJoinRulesEventContent},
-            member::MembershipState,
-        },
-    },
-    state_res::events::RoomPowerLevelsIntField,
-};
-use serde::{Deserialize, de::IgnoredAny};
-use store::Page;
+use event::VerifiedPdu;
+use ruma::{OwnedServerName, RoomId, ServerName, UserId, events::room::member::MembershipState};
 
 use crate::{
-    Rooms,
+    Received, Rooms,
     error::{Result, RoomsError},
-    lane::Lane,
-    membership::{MemberContent, Profile},
-    tables::ROOM_MEMBERS,
+    membership::{
+        MemberContent, Profile,
+        handshake::{Prepared, Setback, Turn, Wish},
+        outside::Residency,
+    },
+    remote::{RemoteError, Step},
+    room::Room,
 };
-
-/// How many members are looked at to find one who may invite, besides those named in the power
-/// levels.
-const INVITERS_MAX: usize = 256;
 
 impl Rooms {
     /// Joins a room. One who is joined stays so, without a new event.
+    ///
+    /// Where this server is not in the room, or cannot let the user in, servers that are there are
+    /// asked: those in `via` first, then those that we know of.
     ///
     /// In a restricted room, one who is in a room that it names is let in by the server of a member
     /// with the power to invite.
     /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms)
     ///
     /// # Errors
-    /// - [`RoomsError::NotFound`] when there is no such room.
+    /// - [`RoomsError::NotFound`] when there is no such room here, and no server to be asked.
     /// - [`RoomsError::Forbidden`] when the room does not let the user in.
+    /// - [`RoomsError::Servers`] when no server could help.
     pub async fn join(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        profile: Profile,
+        reason: Option<String>,
+    ) -> Result<()> {
+        if !self.is_local(user) {
+            return Err(RoomsError::Remote { user: user.to_owned() });
+        }
+        let residency = self.residency_in(room_id).await?;
+        if residency == Residency::Deserted {
+            let servers = self.helpers_back(user, room_id, via).await?;
+            let (room_id, user) = (room_id.to_owned(), user.to_owned());
+            let wish = Wish { user, room_id, step: Step::Join, profile, reason };
+            let rooms = self.clone();
+            return self.see_through(async move { rooms.rejoin(servers, wish).await }).await;
+        }
+        let mut ours = None;
+        if residency == Residency::Inside {
+            let joined = self.join_here(user, room_id, profile.clone(), reason.clone()).await;
+            match joined {
+                Err(error @ (RoomsError::UnableToAuthorise | RoomsError::UnableToGrant)) => {
+                    ours = Some(error);
+                }
+                done => return done,
+            }
+        }
+        let servers = self.helpers(user, room_id, via).await?;
+        if servers.is_empty() {
+            return Err(match ours {
+                Some(ours) => RoomsError::forbidden(ours.to_string()),
+                None => RoomsError::NotFound { what: "room" },
+            });
+        }
+        let (room_id, user) = (room_id.to_owned(), user.to_owned());
+        let wish = Wish { user, room_id, step: Step::Join, profile, reason };
+        let rooms = self.clone();
+        self.see_through(async move { rooms.join_elsewhere(servers, wish).await }).await
+    }
+
+    /// Joins a room that we may answer for.
+    async fn join_here(
         &self,
         user: &UserId,
         room_id: &RoomId,
         profile: Profile,
         reason: Option<String>,
     ) -> Result<()> {
-        let mut lane = self.enter(room_id).await?;
+        let lane = self.enter(room_id).await?;
         let via = match self.membership_now(&lane, user).await? {
             Some(MembershipState::Join) => return Ok(()),
             Some(MembershipState::Ban) => {
                 return Err(RoomsError::forbidden("you are banned from this room"));
             }
             Some(MembershipState::Invite) => None,
-            _ => self.authorising_user(&lane, user).await?,
+            _ => self.authorising_member(lane.room(), lane.state(), user).await?,
         };
         let content = MemberContent::new(MembershipState::Join)
             .profile(profile)
             .reason(reason)
             .authorised_via(via.as_deref());
-        self.send_member(&mut lane, user, user, content).await?;
+        self.send_member(lane, user, user, content).await?;
         Ok(())
     }
 
-    /// In a restricted room, the local member by whose power a user may join. `None` where none is
-    /// needed.
-    pub(crate) async fn authorising_user(
+    /// Joins with the help of other servers.
+    async fn join_elsewhere(&self, servers: Vec<OwnedServerName>, wish: Wish) -> Result<()> {
+        let mut turn = Turn::new(self, servers);
+        if self.join_in_turn(&mut turn, &wish).await? { Ok(()) } else { Err(turn.give_up()) }
+    }
+
+    /// Joins a room that we believe deserted. Others may have come back to it without our hearing
+    /// of it: a join that does not follow what they have done since would leave us alone for ever.
+    async fn rejoin(&self, servers: Vec<OwnedServerName>, wish: Wish) -> Result<()> {
+        let mut turn = Turn::brief(self, servers);
+        if self.join_in_turn(&mut turn, &wish).await? {
+            return Ok(());
+        }
+        match self.join_here(&wish.user, &wish.room_id, wish.profile, wish.reason).await {
+            Err(error @ (RoomsError::UnableToAuthorise | RoomsError::UnableToGrant)) => {
+                Err(RoomsError::forbidden(error.to_string()))
+            }
+            done => done,
+        }
+    }
+
+    async fn join_in_turn(&self, turn: &mut Turn<'_>, wish: &Wish) -> Result<bool> {
+        while let Some(server) = turn.next_server() {
+            if turn.ask(self.join_through(&server, wish)).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Joins with the help of one server.
+    async fn join_through(&self, server: &ServerName, wish: &Wish) -> Result<(), Setback> {
+        let Prepared { room, event } = self.prepare_with(server, wish).await?;
+        let known = self.room_if_resident(&room.room_id).await?.is_some();
+        let remote = &self.inner.config.remote;
+        let answer = remote.send_join(server, &room, &event, true).await?;
+        let event = self.signed_join(server, &room, event, answer.event.clone())?;
+        if !known && self.adopt(server, &room, event.clone(), answer).await? {
+            return Ok(());
+        }
+        // We are in the room, through somebody else: the join is an event like any other.
+        match self.receive_step(server, event).await? {
+            Received::Known | Received::Accepted => Ok(()),
+            Received::SoftFailed { why } | Received::Rejected { why } => {
+                Err(RoomsError::Forbidden { why }.into())
+            }
+            Received::NotOurs => Err(RoomsError::NotFound { what: "room" }.into()),
+        }
+    }
+
+    /// Our join with all its signatures: in a restricted room the other server has added its own.
+    fn signed_join(
         &self,
-        lane: &Lane,
-        user: &UserId,
-    ) -> Result<Option<OwnedUserId>> {
-        let Some(allow) = self.allow_rules(lane).await? else { return Ok(None) };
-        let memberships = self.memberships(user).await?;
-        let allowed = allow.iter().any(|rule| match rule {
-            AllowRule::RoomMembership(other) => memberships
-                .by_id(&other.room_id)
-                .is_some_and(|record| record.membership == MembershipState::Join),
-            _ => false,
-        });
-        if !allowed {
-            return Err(RoomsError::forbidden(
-                "you are in none of the rooms whose members may join this one",
-            ));
-        }
-        match self.find_inviter(lane).await? {
-            Some(inviter) => Ok(Some(inviter)),
-            None => Err(RoomsError::forbidden(
-                "nobody on this server has the power to let you into this room",
-            )),
-        }
-    }
-
-    /// Who may join without an invite, where the room is restricted.
-    async fn allow_rules(&self, lane: &Lane) -> Result<Option<Vec<AllowRule>>> {
-        let rules = &lane.room().rules.authorization;
-        let kind = StateEventType::RoomJoinRules;
-        let event = self.state_event(lane.room(), lane.state(), &kind, "").await?;
-        let content = event.and_then(|event| event.content_as::<RoomJoinRulesEventContent>().ok());
-        Ok(match content.map(|content| content.join_rule) {
-            Some(JoinRule::Restricted(allow)) if rules.restricted_join_rule => Some(allow.allow),
-            Some(JoinRule::KnockRestricted(allow)) if rules.knock_restricted_join_rule => {
-                Some(allow.allow)
+        server: &ServerName,
+        room: &Room,
+        ours: event::Pdu,
+        theirs: Option<VerifiedPdu>,
+    ) -> Result<VerifiedPdu, Setback> {
+        if let Some(theirs) = theirs
+            && room.rules.authorization.restricted_join_rule
+        {
+            if theirs.pdu().event_id == ours.event_id {
+                return Ok(theirs);
             }
-            _ => None,
-        })
+            let (server, why) = (server.to_owned(), "it gave back another join".to_owned());
+            return Err(RemoteError::BadAnswer { server, why }.into());
+        }
+        self.verify_ours(room, &ours).map_err(|error| Setback::blame(server, error))
     }
 
-    /// A joined user of this server who may invite. First those whom the power levels or the create
-    /// event name are tried.
-    async fn find_inviter(&self, lane: &Lane) -> Result<Option<OwnedUserId>> {
-        let room = lane.room();
-        let powers = self.powers(room, lane.state()).await?;
-        let may_invite = |user: &UserId| {
-            self.is_local(user) && powers.may(user, RoomPowerLevelsIntField::Invite)
-        };
-        let join = MembershipState::Join.to_string();
-        let named = self.powerful_users(lane).await?;
-        let rows: Vec<_> = named
-            .into_iter()
-            .filter(|user| may_invite(user))
-            .map(|user| (room.number, join.clone(), user.to_string()))
-            .collect();
-        let joined = self.store().multi_get(&ROOM_MEMBERS, &rows).await?;
-        let found = rows.iter().zip(joined).find(|(_, event)| event.is_some());
-        if let Some(((_, _, user), _)) = found {
-            return Ok(user.as_str().try_into().ok());
-        }
-        let range = ROOM_MEMBERS.prefix(&(room.number, join));
-        let members = self.store().scan(&ROOM_MEMBERS, range, Page::first(INVITERS_MAX)).await?;
-        let users = members.into_iter().filter_map(|((_, _, user), _)| user.try_into().ok());
-        Ok(users.into_iter().find(|user: &OwnedUserId| may_invite(user)))
-    }
-
-    /// The users that the power levels or the create event name.
-    async fn powerful_users(&self, lane: &Lane) -> Result<Vec<OwnedUserId>> {
-        #[derive(Deserialize)]
-        struct Levels {
-            #[serde(default)]
-            users: BTreeMap<String, IgnoredAny>,
-        }
-        #[derive(Deserialize)]
-        struct Create {
-            #[serde(default)]
-            additional_creators: Vec<String>,
-        }
-        let (room, root) = (lane.room(), lane.state());
-        let mut users = Vec::new();
-        let levels = self.state_event(room, root, &StateEventType::RoomPowerLevels, "").await?;
-        if let Some(Ok(levels)) = levels.map(|event| event.content_as::<Levels>()) {
-            users.extend(levels.users.into_keys());
-        }
-        if let Some(create) = self.state_event(room, root, &StateEventType::RoomCreate, "").await? {
-            users.push(create.sender.to_string());
-            if let Ok(content) = create.content_as::<Create>() {
-                users.extend(content.additional_creators);
-            }
-        }
-        Ok(users.into_iter().filter_map(|user| user.try_into().ok()).collect())
+    /// An event that we have signed, as one that was verified.
+    pub(crate) fn verify_ours(&self, room: &Room, event: &event::Pdu) -> Result<VerifiedPdu> {
+        let keys = self.inner.config.key.public_keys(self.server_name());
+        Ok(event::verify(&event.json, &keys, &room.rules)?)
     }
 }

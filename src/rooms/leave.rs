@@ -1,5 +1,7 @@
 //! Leaving a room, rejecting an invite, taking back a knock, and forgetting.
 
+mod elsewhere;
+
 use ruma::{OwnedUserId, RoomId, UserId, events::room::member::MembershipState};
 use store::{Batch, Json, Stamped};
 
@@ -7,13 +9,17 @@ use crate::{
     Rooms,
     error::{Result, RoomsError},
     log_row::{LOG_TOPIC, RoomsLogRow},
-    membership::MemberContent,
+    membership::{MemberContent, Profile, handshake::Wish},
+    remote::Step,
     tables::MEMBERSHIPS,
 };
 
 impl Rooms {
     /// Leaves a room, rejects an invite to it or takes back a knock. One who has left stays so,
     /// without a new event.
+    ///
+    /// An invite or a knock of a room that this server is not in is ended with the help of a server
+    /// that is; where none helps, only here.
     ///
     /// # Errors
     /// - [`RoomsError::NotFound`] when there is no such room.
@@ -25,20 +31,39 @@ impl Rooms {
         room_id: &RoomId,
         reason: Option<String>,
     ) -> Result<()> {
-        let mut lane = self.enter(room_id).await?;
-        match self.membership_now(&lane, user).await? {
-            Some(MembershipState::Leave) => return Ok(()),
-            Some(MembershipState::Ban) => {
-                return Err(RoomsError::forbidden("you are banned from this room"));
-            }
-            Some(_) => {}
-            None => {
-                let (user, room) = (user.to_owned(), room_id.to_owned());
-                return Err(RoomsError::NotJoined { user, room });
-            }
+        let room = self.load_room(room_id).await?;
+        if self.is_resident(&room).await? {
+            return self.leave_here(user, room_id, reason).await;
+        }
+        let now = self.membership_anywhere(&room, user).await?;
+        if !may_leave(user, room_id, now.as_ref())? {
+            return Ok(());
+        }
+        let rooms = self.clone();
+        let wish = Wish {
+            user: user.to_owned(),
+            room_id: room_id.to_owned(),
+            step: Step::Leave,
+            profile: Profile::default(),
+            reason,
+        };
+        self.see_through(async move { rooms.leave_elsewhere(&room, wish).await }).await
+    }
+
+    /// Leaves a room that we may answer for.
+    async fn leave_here(
+        &self,
+        user: &UserId,
+        room_id: &RoomId,
+        reason: Option<String>,
+    ) -> Result<()> {
+        let lane = self.enter(room_id).await?;
+        let now = self.membership_now(&lane, user).await?;
+        if !may_leave(user, room_id, now.as_ref())? {
+            return Ok(());
         }
         let content = MemberContent::new(MembershipState::Leave).reason(reason);
-        self.send_member(&mut lane, user, user, content).await?;
+        self.send_member(lane, user, user, content).await?;
         Ok(())
     }
 
@@ -101,6 +126,16 @@ impl Rooms {
         })
         .await?;
         Ok(())
+    }
+}
+
+/// Whether one of some membership has anything to leave.
+fn may_leave(user: &UserId, room_id: &RoomId, now: Option<&MembershipState>) -> Result<bool> {
+    match now {
+        Some(MembershipState::Leave) => Ok(false),
+        Some(MembershipState::Ban) => Err(RoomsError::forbidden("you are banned from this room")),
+        Some(_) => Ok(true),
+        None => Err(RoomsError::NotJoined { user: user.to_owned(), room: room_id.to_owned() }),
     }
 }
 

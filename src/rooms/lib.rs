@@ -6,6 +6,7 @@
 //! durable in one batch. This crate does not know HTTP, users' devices, sync, or who follows the
 //! log.
 
+mod acl;
 mod aliases;
 mod append;
 mod auth_chain;
@@ -18,7 +19,10 @@ mod create;
 mod directory;
 mod erasure;
 mod error;
+mod for_servers;
 mod head;
+mod hierarchy;
+mod history;
 mod invite;
 mod join;
 mod knock;
@@ -29,21 +33,30 @@ mod members;
 mod membership;
 mod moderate;
 mod new_event;
+mod outliers;
+mod partial;
+mod policy;
 mod power;
 mod prepare;
+mod preview;
 mod profile_change;
 mod receipts;
+mod receive;
 mod redaction;
 mod remote;
 mod room;
 mod send;
 mod served;
+mod servers;
 mod state;
 mod stored_event;
 mod summary;
 mod tables;
+mod third_party;
 mod timeline;
+mod timestamp;
 mod typing;
+mod upgrade;
 mod visibility;
 
 #[cfg(test)]
@@ -54,9 +67,12 @@ use std::sync::Arc;
 use clock::Clock;
 use ruma::{ServerName, UserId};
 use store::Store;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{cache::Caches, lane::Lanes, typing::Typing};
+use crate::{
+    cache::Caches, for_servers::ServerStates, hierarchy::Walks, lane::Lanes, partial::Partials,
+    typing::Typing,
+};
 
 pub use crate::{
     aliases::DeletedBy,
@@ -65,23 +81,30 @@ pub use crate::{
     create::{NewRoom, RoomPreset, Visibility},
     directory::{PublicRoomsPage, PublicRoomsQuery},
     error::{Result, RoomsError},
+    for_servers::{NumberedId, StateForServer},
     head::Head,
+    hierarchy::{HierarchyPage, HierarchyQuery, ServerHierarchy, SpaceRoom},
     lane::Lane,
     log_row::{LOG_TOPIC, RoomsLogRow},
     members::MembersQuery,
-    membership::{MembershipRecord, Memberships, Profile},
+    membership::{JoinGrant, MembershipRecord, Memberships, Profile},
     new_event::{NewEvent, TxnKey},
     power::Powers,
+    preview::{Asker, Preview},
     receipts::Receipt,
+    receive::Received,
     remote::*,
     room::Room,
     served::{ServedEvent, Viewer},
+    servers::JoinedServers,
     state::{StateKeyEntry, StateSelect},
     stored_event::{StoredEvent, Txn},
     summary::Summary,
     tables::{EventNumber, NodeNumber, RoomNumber, StateKeyNumber, StateRoot},
+    third_party::ThirdPartyInvite,
     timeline::{Context, EventFilter, MessagesPage, MessagesQuery, PageToken},
-    typing::TYPING_TIMEOUT_MS_MAX,
+    typing::{REMOTE_TYPING_MS, TYPING_TIMEOUT_MS_MAX},
+    upgrade::Upgrade,
 };
 pub use event::{Pdu, SUPPORTED as SUPPORTED_VERSIONS};
 pub use store::Position;
@@ -102,7 +125,12 @@ pub(crate) struct Inner {
     pub(crate) lanes: Lanes,
     pub(crate) caches: Caches,
     pub(crate) typing: Typing,
+    pub(crate) walks: Walks,
+    pub(crate) server_states: ServerStates,
     pub(crate) tasks: TaskTracker,
+    pub(crate) partials: Partials,
+    /// Cancelled when we stop: whoever waits for other servers gives up.
+    pub(crate) closing: CancellationToken,
 }
 
 impl Rooms {
@@ -121,14 +149,21 @@ impl Rooms {
             lanes: Lanes::default(),
             caches,
             typing: Typing::default(),
+            walks: Walks::default(),
+            server_states: ServerStates::default(),
             tasks: TaskTracker::new(),
+            partials: Partials::default(),
+            closing: CancellationToken::new(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let rooms = Self { inner: Arc::new(inner) };
+        rooms.resume_partials().await?;
+        Ok(rooms)
     }
 
     /// Waits until every commit under way has reached the store and the caches. New work must not
     /// be started after this.
     pub async fn stop(&self) {
+        self.inner.closing.cancel();
         self.inner.typing.end();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;

@@ -37,6 +37,9 @@ pub enum RoomsLogRow {
         /// Whose membership it sets, and to what, for an `m.room.member` event.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         member: Option<(OwnedUserId, MembershipState)>,
+        /// Whether we have to tell the other servers of it though no user of ours sent it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        relay: bool,
     },
     /// A receipt was set.
     Receipt {
@@ -48,6 +51,27 @@ pub enum RoomsLogRow {
         user: OwnedUserId,
         /// Whether only the user themselves may see it.
         private: bool,
+    },
+    /// What a user of this server is in a room has changed, though this server is not in it: an
+    /// invite came, a knock went out, or one of them was taken back.
+    Outside {
+        /// The room.
+        room: RoomNumber,
+        /// The room's ID.
+        room_id: OwnedRoomId,
+        /// The member event, an outlier.
+        event: EventNumber,
+        /// The user.
+        user: OwnedUserId,
+        /// What they are now.
+        membership: MembershipState,
+    },
+    /// The whole state of a room is known that we had joined without it.
+    Whole {
+        /// The room.
+        room: RoomNumber,
+        /// The room's ID.
+        room_id: OwnedRoomId,
     },
     /// A user has forgotten a room.
     Forgotten {

@@ -63,6 +63,7 @@ impl Rooms {
         query: MembersQuery,
     ) -> Result<Vec<ServedEvent>> {
         let (room, access) = self.open_state_for(viewer, room_id).await?;
+        self.wait_until_whole(&room).await;
         let root = self.state_for_members(viewer, &room, &access, query.at).await?;
         let select = StateSelect::kind(StateEventType::RoomMember);
         let numbers = self.select_state(&room, root, &select).await?;
@@ -105,6 +106,7 @@ impl Rooms {
         room_id: &RoomId,
     ) -> Result<Vec<(OwnedUserId, Profile)>> {
         let room = self.open_joined(viewer, room_id).await?;
+        self.wait_until_whole(&room).await;
         let rows = self.members_with(&room, &MembershipState::Join, usize::MAX).await?;
         let numbers: Vec<_> = rows.iter().map(|(_, event)| *event).collect();
         let events = self.events(&room, &numbers).await?;

@@ -1,6 +1,12 @@
 //! In which rooms a user is, and what they are there.
 
+mod accept;
 mod change;
+mod grant;
+pub(crate) mod handshake;
+pub(crate) mod invited;
+pub(crate) mod outside;
+mod prepare_for;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +22,7 @@ use crate::{
     tables::{EventNumber, MEMBERSHIPS, MembershipRow, RoomNumber},
 };
 
+pub use self::accept::JoinGrant;
 pub(crate) use self::change::MemberContent;
 
 /// How many memberships are read from the store at a time.

@@ -23,7 +23,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<String>,
     ) -> Result<()> {
-        let mut lane = self.enter_as_member(sender, room_id).await?;
+        let lane = self.enter_as_member(sender, room_id).await?;
         match self.membership_now(&lane, target).await? {
             None | Some(MembershipState::Leave | MembershipState::Ban) => {
                 return Err(RoomsError::forbidden(format!("{target} is not in the room")));
@@ -31,7 +31,7 @@ impl Rooms {
             Some(_) => {}
         }
         let content = MemberContent::new(MembershipState::Leave).reason(reason);
-        self.send_member(&mut lane, sender, target, content).await?;
+        self.send_member(lane, sender, target, content).await?;
         Ok(())
     }
 
@@ -47,9 +47,9 @@ impl Rooms {
         target: &UserId,
         reason: Option<String>,
     ) -> Result<()> {
-        let mut lane = self.enter_as_member(sender, room_id).await?;
+        let lane = self.enter_as_member(sender, room_id).await?;
         let content = MemberContent::new(MembershipState::Ban).reason(reason);
-        self.send_member(&mut lane, sender, target, content).await?;
+        self.send_member(lane, sender, target, content).await?;
         Ok(())
     }
 
@@ -66,17 +66,21 @@ impl Rooms {
         target: &UserId,
         reason: Option<String>,
     ) -> Result<()> {
-        let mut lane = self.enter_as_member(sender, room_id).await?;
+        let lane = self.enter_as_member(sender, room_id).await?;
         if self.membership_now(&lane, target).await? != Some(MembershipState::Ban) {
             return Err(RoomsError::BadState { why: format!("{target} is not banned") });
         }
         let content = MemberContent::new(MembershipState::Leave).reason(reason);
-        self.send_member(&mut lane, sender, target, content).await?;
+        self.send_member(lane, sender, target, content).await?;
         Ok(())
     }
 
     /// Enters the lane of a room whose members one may change only as one of them.
     async fn enter_as_member(&self, sender: &UserId, room_id: &RoomId) -> Result<Lane> {
+        if let Some(room) = self.room(room_id).await? {
+            // The target may be one of those that we have not been told of yet.
+            self.wait_until_whole(&room).await;
+        }
         let lane = self.enter(room_id).await?;
         match self.membership_now(&lane, sender).await? {
             Some(MembershipState::Join) => Ok(lane),

@@ -1,7 +1,9 @@
 //! An event as a sender wishes it, before it has a place in the room.
 
+use std::collections::BTreeMap;
+
 use ruma::{
-    OwnedEventId, OwnedUserId,
+    OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId,
     events::{StateEventType, TimelineEventType},
 };
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,8 @@ pub struct NewEvent {
     pub(crate) redacts: Option<OwnedEventId>,
     pub(crate) txn: Option<TxnKey>,
     pub(crate) timestamp_ms: Option<u64>,
+    /// Where aliases of other servers point that the event names.
+    pub(crate) aliases: BTreeMap<OwnedRoomAliasId, OwnedRoomId>,
 }
 
 /// The content of an event to be sent.
@@ -65,6 +69,7 @@ impl NewEvent {
             redacts: None,
             txn: None,
             timestamp_ms: None,
+            aliases: BTreeMap::new(),
         }
     }
 
@@ -84,6 +89,7 @@ impl NewEvent {
             redacts: Some(redacts),
             txn: None,
             timestamp_ms: None,
+            aliases: BTreeMap::new(),
         }
     }
 

@@ -32,7 +32,8 @@ impl Rooms {
             let content = self.prepare_member(lane, sender, key, content).await?;
             event.content = Content::Raw(content);
         } else if event.kind == TimelineEventType::RoomCanonicalAlias && key.is_empty() {
-            self.check_canonical_alias(lane.room(), lane.state(), content).await?;
+            let (room, root) = (lane.room(), lane.state());
+            self.check_canonical_alias(room, root, content, &event.aliases).await?;
         }
         Ok(event)
     }
@@ -60,8 +61,11 @@ impl Rooms {
                     now,
                     Some(MembershipState::Join | MembershipState::Invite | MembershipState::Ban)
                 );
-                let via =
-                    if in_already { None } else { self.authorising_user(lane, sender).await? };
+                let via = if in_already {
+                    None
+                } else {
+                    self.authorising_member(lane.room(), lane.state(), sender).await?
+                };
                 if let Some(via) = via {
                     content.insert(AUTHORISED_VIA.to_owned(), via.to_string().into());
                 }

@@ -17,12 +17,12 @@ impl Rooms {
     pub async fn set_profile(&self, user: &UserId, profile: &Profile) -> Result<()> {
         let memberships = self.memberships(user).await?;
         for record in memberships.joined() {
-            let mut lane = self.enter(&record.room_id).await?;
+            let lane = self.enter(&record.room_id).await?;
             if self.membership_now(&lane, user).await? != Some(MembershipState::Join) {
                 continue;
             }
             let content = MemberContent::new(MembershipState::Join).profile(profile.clone());
-            match self.send_member(&mut lane, user, user, content).await {
+            match self.send_member(lane, user, user, content).await {
                 Ok(_) => {}
                 Err(error @ (RoomsError::Store(_) | RoomsError::Stopping)) => return Err(error),
                 Err(error) => {

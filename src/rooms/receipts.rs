@@ -1,5 +1,6 @@
 //! How far users have read.
 
+mod receive;
 #[cfg(test)]
 mod tests;
 
@@ -96,7 +97,9 @@ impl Rooms {
                 user: user.to_owned(),
                 private: kind == ReceiptType::ReadPrivate,
             };
-            let mut batch = self.receipt_rows(&key, &event, old.as_ref());
+            let event_id = event.pdu.event_id.clone();
+            let row = ReceiptRow { event_id, timestamp_ms: self.now_ms() };
+            let mut batch = self.receipt_rows(&key, row, old.as_ref());
             batch.log(LOG_TOPIC, log.encode()?);
             match self.store().commit(batch).await {
                 Err(StoreError::Conflict { .. }) => {}
@@ -109,14 +112,13 @@ impl Rooms {
     fn receipt_rows(
         &self,
         key: &ReceiptKey,
-        event: &StoredEvent,
+        row: ReceiptRow,
         old: Option<&Stamped<Json<ReceiptRow>>>,
     ) -> Batch {
         let by_position = |position: Position| {
             let (room, kind, thread, user) = key.clone();
             (room, position, kind, thread, user)
         };
-        let row = ReceiptRow { event_id: event.pdu.event_id.clone(), timestamp_ms: self.now_ms() };
         let mut batch = Batch::new();
         batch.expect(&RECEIPTS, key, old);
         if let Some(old) = old {

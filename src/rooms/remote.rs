@@ -2,7 +2,8 @@
 //! without federation.
 //!
 //! Every event that comes through here has been verified: an event of a list whose form, hash or
-//! signature is wrong has been left out. Whether it belongs to the room and may be there is for this
+//! signature is wrong has been left out. Whether it belongs to the room and may be there is for
+//! this
 //! crate to say.
 
 mod nobody;

@@ -27,8 +27,15 @@ impl Rooms {
         &self,
         sender: &UserId,
         room_id: &RoomId,
-        event: NewEvent,
+        mut event: NewEvent,
     ) -> Result<OwnedEventId> {
+        self.find_named_aliases(&mut event).await;
+        if let Some((target, content)) = self.far_invite(&event) {
+            return self.invite_elsewhere(sender, room_id, &target, content).await;
+        }
+        if let Some(policy) = self.policy_server_for(room_id, &event).await? {
+            return self.send_policed(&policy, sender, room_id, event).await;
+        }
         for _ in 0..CONFLICTS_MAX {
             match self.send_once(sender, room_id, event.clone()).await {
                 Err(RoomsError::Store(StoreError::Conflict { .. })) => {}

@@ -2,6 +2,7 @@
 //! event.
 
 pub(crate) mod before;
+pub(crate) mod conflict;
 mod keys;
 pub(crate) mod node;
 mod select;

@@ -21,10 +21,12 @@ pub struct StoredEvent {
     pub pdu: Arc<Pdu>,
     /// Its number in the room.
     pub number: EventNumber,
-    /// When we accepted it; [`Position::ZERO`] for an outlier.
+    /// When we accepted it; [`Position::ZERO`] for an outlier. For an event that was fetched into a
+    /// hole of the timeline the position behind the hole.
     pub position: Position,
-    /// Its place among the events of the same commit, from 0.
-    pub index: u32,
+    /// Its place among the events of the same commit, from 0. For an event that was fetched into a
+    /// hole below 0: -1 is the last before the hole's end.
+    pub index: i64,
     /// The room's state before the event.
     pub state_before: StateRoot,
     /// The room's state after the event.
@@ -60,7 +62,7 @@ pub struct Txn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventMeta {
     pub(crate) event_id: OwnedEventId,
-    pub(crate) index: u32,
+    pub(crate) index: i64,
     pub(crate) state_before: StateRoot,
     pub(crate) state_after: StateRoot,
     pub(crate) redacted_by: Option<OwnedEventId>,
@@ -76,6 +78,7 @@ const PREV_STATE: u8 = 4;
 const REJECTED: u8 = 8;
 const SOFT_FAILED: u8 = 16;
 const TXN_TARGET: u8 = 32;
+const FETCHED: u8 = 64;
 
 impl EventMeta {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -88,10 +91,11 @@ impl EventMeta {
                 | flag(self.prev_state.is_some(), PREV_STATE)
                 | flag(self.rejected, REJECTED)
                 | flag(self.soft_failed, SOFT_FAILED)
-                | flag(target.is_some(), TXN_TARGET),
+                | flag(target.is_some(), TXN_TARGET)
+                | flag(self.index < 0, FETCHED),
         );
         out.text(self.event_id.as_str());
-        out.number(u64::from(self.index));
+        out.number(self.index.unsigned_abs());
         out.number(self.state_before.get());
         out.number(self.state_after.get());
         if let Some(id) = &self.redacted_by {
@@ -118,7 +122,10 @@ impl EventMeta {
         let has = |bit: u8| flags & bit != 0;
         Ok(Self {
             event_id: input.parse()?,
-            index: u32::try_from(input.number()?).map_err(|_| BAD)?,
+            index: {
+                let index = i64::try_from(input.number()?).map_err(|_| BAD)?;
+                if has(FETCHED) { -index } else { index }
+            },
             state_before: StateRoot::new(input.number()?),
             state_after: StateRoot::new(input.number()?),
             redacted_by: if has(REDACTED) { Some(input.parse()?) } else { None },

@@ -13,6 +13,7 @@ use ruma::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue as RawJsonValue;
+use store::Position;
 
 use crate::{
     Rooms,
@@ -60,7 +61,7 @@ impl Rooms {
     }
 
     /// Whether a room needs no heroes to be named.
-    async fn has_name(&self, room: &Room, root: StateRoot) -> Result<bool> {
+    pub(crate) async fn has_name(&self, room: &Room, root: StateRoot) -> Result<bool> {
         #[derive(Deserialize)]
         struct Content {
             #[serde(default)]
@@ -115,28 +116,38 @@ impl Rooms {
         room: &Room,
         member_event: &StoredEvent,
     ) -> Result<Vec<Raw<AnyStrippedStateEvent>>> {
-        let kinds = [
-            StateEventType::RoomCreate,
-            StateEventType::RoomJoinRules,
-            StateEventType::RoomName,
-            StateEventType::RoomAvatar,
-            StateEventType::RoomTopic,
-            StateEventType::RoomCanonicalAlias,
-            StateEventType::RoomEncryption,
-        ];
-        let mut keys: Vec<_> = kinds.into_iter().map(|kind| (kind, String::new())).collect();
-        let target = member_event.pdu.state_key.as_deref().unwrap_or_default();
-        for user in BTreeSet::from([member_event.pdu.sender.as_str(), target]) {
-            keys.push((StateEventType::RoomMember, user.to_owned()));
+        if member_event.position == Position::ZERO {
+            return self.state_told_outside(room, member_event).await;
         }
+        let keys = stripped_keys(&member_event.pdu);
         let root = member_event.state_after;
         let events = self.state_events(room, root, &StateSelect::Keys(keys)).await?;
         events.iter().map(|event| Ok(Raw::from_json(stripped(event)?))).collect()
     }
 }
 
+/// The keys of the state events that one who is outside of a room is told, by whom a member event
+/// concerns.
+pub(crate) fn stripped_keys(member_event: &Pdu) -> Vec<(StateEventType, String)> {
+    let kinds = [
+        StateEventType::RoomCreate,
+        StateEventType::RoomJoinRules,
+        StateEventType::RoomName,
+        StateEventType::RoomAvatar,
+        StateEventType::RoomTopic,
+        StateEventType::RoomCanonicalAlias,
+        StateEventType::RoomEncryption,
+    ];
+    let mut keys: Vec<_> = kinds.into_iter().map(|kind| (kind, String::new())).collect();
+    let target = member_event.state_key.as_deref().unwrap_or_default();
+    for user in BTreeSet::from([member_event.sender.as_str(), target]) {
+        keys.push((StateEventType::RoomMember, user.to_owned()));
+    }
+    keys
+}
+
 /// The stripped form of a state event; the whole one of a create event.
-fn stripped(event: &Pdu) -> Result<Box<RawJsonValue>> {
+pub(crate) fn stripped(event: &Pdu) -> Result<Box<RawJsonValue>> {
     #[derive(serde::Serialize)]
     struct Stripped<'a> {
         content: &'a RawJsonValue,

@@ -1,12 +1,16 @@
 //! Every table of this crate. All writing of events goes through `commit`.
 
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, events::room::member::MembershipState};
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, events::room::member::MembershipState,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue as RawJsonValue;
 use store::{Family, Json, Position, Stamped, StoreError, Table, Value, Writer};
 
 use crate::{
     codec::{Cursor, Sink},
     head::Head,
+    partial::PartialRow,
     room::RoomRecord,
     state::node::Node,
     stored_event::EventMeta,
@@ -122,6 +126,57 @@ pub(crate) const RECEIPTS_BY_POSITION: Table<(RoomNumber, Position, String, Stri
 /// Unix epoch.
 pub(crate) const ERASED: Table<String, u64> = Table::new(0x0115, "erased", Family::Main);
 
+/// Holes in timelines: what is missing just before the event that was accepted at a position, as
+/// the first of its commit. Key: room, position. Gone once nothing is missing any more.
+pub(crate) const GAPS: Table<(RoomNumber, Position), Json<GapRow>> =
+    Table::new(0x0116, "gaps", Family::Index);
+
+/// The events that were fetched into holes of timelines, in the order of the timeline. Key: room,
+/// position of the hole, `u64::MAX` less how far before the hole's end. The value holds the state
+/// after the event.
+pub(crate) const HISTORY: Table<(RoomNumber, Position, u64), TimelineRow> =
+    Table::new(0x0117, "history", Family::Index);
+
+/// The events that others follow though their place was not known. Key: room, event ID, follower.
+/// Stays when the event gets its place.
+pub(crate) const MISSING: Table<(RoomNumber, String, EventNumber), ()> =
+    Table::new(0x0118, "missing", Family::Index);
+
+/// Redactions that came before what they redact. Key: room, ID of the target, redaction.
+pub(crate) const EARLY_REDACTIONS: Table<(RoomNumber, String, EventNumber), ()> =
+    Table::new(0x0119, "early_redactions", Family::Index);
+
+/// The events of a room's timeline by their `origin_server_ts`. Key: room, time in milliseconds,
+/// event.
+pub(crate) const EVENTS_BY_TIME: Table<(RoomNumber, u64, EventNumber), ()> =
+    Table::new(0x0130, "events_by_time", Family::Index);
+
+/// Memberships of users of this server in rooms where this server is not: an invite or a knock, or
+/// how it ended. Key: room, user. Beside it the row in [`MEMBERSHIPS`] need not agree with the
+/// room's state as we have it. Deleted when this server joins.
+///
+/// The member event is in [`EVENTS`] and [`EVENT_META`] under a number, but cannot be found by its
+/// ID: nobody has authorised it, so that it does not count when it comes again as one of the
+/// room's.
+pub(crate) const OUTSIDE: Table<(RoomNumber, String), Json<OutsideRow>> =
+    Table::new(0x0120, "outside", Family::Main);
+
+/// Where users of other servers are joined: [`ROOM_MEMBERS`] read backwards. Key: user, room.
+/// Agrees with the room's current state after every commit.
+pub(crate) const REMOTE_JOINS: Table<(String, RoomNumber), ()> =
+    Table::new(0x0128, "remote_joins", Family::Index);
+
+/// Rooms that this server has joined without being told all members: whether that is still so, and
+/// what it takes to find out. Key: room. Stamped with when the row was written.
+/// Written with the join, and when the whole state is known.
+pub(crate) const PARTIAL: Table<RoomNumber, Stamped<Json<PartialRow>>> =
+    Table::new(0x0121, "partial", Family::Main);
+
+/// When this server last came into a room from outside: what was in the timeline before is behind
+/// a hole, and no extremity any more. Key: room. Stamped with the position of the join.
+pub(crate) const ENTERED: Table<RoomNumber, Stamped<()>> =
+    Table::new(0x0122, "entered", Family::Main);
+
 /// A row of [`TIMELINE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimelineRow {
@@ -130,6 +185,16 @@ pub(crate) struct TimelineRow {
     /// The current state of the room once the event was accepted: after resolution, so not always
     /// the state after the event.
     pub(crate) state: StateRoot,
+}
+
+/// A row of [`GAPS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GapRow {
+    /// Events that are followed by what stands behind the hole, and have no place themselves.
+    pub(crate) missing: Vec<OwnedEventId>,
+    /// How many events have been fetched into the hole.
+    #[serde(default)]
+    pub(crate) fetched: u64,
 }
 
 /// A row of [`ALIASES`].
@@ -150,9 +215,23 @@ pub(crate) struct AliasRow {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ReceiptRow {
     /// The event up to which the user has read.
-    pub(crate) event_id: ruma::OwnedEventId,
+    pub(crate) event_id: OwnedEventId,
     /// When the receipt was sent, in milliseconds since the Unix epoch.
     pub(crate) timestamp_ms: u64,
+}
+
+/// A row of [`OUTSIDE`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OutsideRow {
+    /// The member event. The next one of the same user takes its number.
+    pub(crate) event: EventNumber,
+    /// The server that the invite came from, or that took the knock.
+    pub(crate) server: OwnedServerName,
+    /// The user's last member event from when this server was in the room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<OwnedEventId>,
+    /// What is told of the room: state events, stripped or whole.
+    pub(crate) state: Vec<Box<RawJsonValue>>,
 }
 
 /// A row of [`MEMBERSHIPS`].

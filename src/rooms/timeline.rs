@@ -3,6 +3,7 @@
 mod context;
 mod filter;
 mod messages;
+pub(crate) mod pieces;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -66,18 +67,20 @@ impl Rooms {
         if span.from >= span.to || page.limit == 0 {
             return Ok(Vec::new());
         }
-        let from = (room.number, span.from.position(), span.from.index());
+        // What was fetched into a hole stands before the first event of the commit.
+        let index = |gap: PageToken| u32::try_from(gap.index().max(0)).unwrap_or(u32::MAX);
+        let from = (room.number, span.from.position(), index(span.from));
         // A bound at the pending position would be a hole; it stands for the end.
         let range = if span.to == PageToken::END {
             TIMELINE.between(Bound::Included(&from), Bound::Included(&room.number))
         } else {
-            let to = (room.number, span.to.position(), span.to.index());
+            let to = (room.number, span.to.position(), index(span.to));
             TIMELINE.between(Bound::Included(&from), Bound::Excluded(&to))
         };
         let rows = self.store().scan(&TIMELINE, range, page).await?;
         Ok(rows
             .into_iter()
-            .map(|((_, position, index), row)| (PageToken::new(position, index), row))
+            .map(|((_, position, index), row)| (PageToken::new(position, index.into()), row))
             .collect())
     }
 
@@ -87,6 +90,13 @@ impl Rooms {
         room: &Room,
         gap: PageToken,
     ) -> Result<Option<TimelineRow>> {
+        if gap.index() <= 0 {
+            // It may be in the midst of what was fetched into a hole.
+            let rows = self.history_rows(room, gap, i64::MIN..gap.index(), Page::last(1)).await?;
+            if let Some((_, row)) = rows.into_iter().next() {
+                return Ok(Some(row));
+            }
+        }
         let span = Span { from: PageToken::START, to: gap };
         let rows = self.timeline_rows(room, span, Page::last(1)).await?;
         Ok(rows.into_iter().next().map(|(_, row)| row))

@@ -1,5 +1,6 @@
 //! Who is typing. Kept in memory only; one timer ends what clients do not.
 
+mod receive;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use tokio::{
     sync::{Notify, broadcast},
     task::JoinHandle,
 };
+
+pub use self::receive::REMOTE_TYPING_MS;
 
 use crate::{Rooms, error::Result};
 

@@ -21,6 +21,7 @@ use store::Position;
 use crate::{
     Rooms,
     error::{Result, RoomsError},
+    receive::DUMMY_EVENT,
     room::Room,
     stored_event::StoredEvent,
     tables::StateRoot,
@@ -218,7 +219,8 @@ impl<'a> Lens<'a> {
     /// Whether the viewer may see an event.
     pub(crate) async fn shows(&mut self, event: &StoredEvent) -> Result<bool> {
         let outlier = event.position == Position::ZERO;
-        if event.rejected || event.soft_failed || outlier {
+        let dummy = event.pdu.kind.to_string() == DUMMY_EVENT;
+        if event.rejected || event.soft_failed || outlier || dummy {
             return Ok(false);
         }
         let after = self.around(event.state_after).await?;

@@ -1,16 +1,20 @@
 //! Making an event of a local user: what it follows, what allows it, its hash and signature.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use event::{Draft, Pdu};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, UInt, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    room_version_rules::EventsReferenceFormatVersion,
     state_res::events::RoomPowerLevelsIntField,
 };
 
 use crate::{
-    append::{Assembly, accept::Place},
+    append::{Assembly, accept::Place, late::Known},
     cache::StateKey,
     error::{Result, RoomsError},
     head::PREV_EVENTS_MAX,
@@ -23,32 +27,22 @@ use crate::{
 /// The state events that decide over an event, and the create event.
 pub(crate) type AuthState = HashMap<StateKey, Arc<Pdu>>;
 
+/// An event that is not signed yet.
+struct Drafted {
+    draft: Draft,
+    /// The state events that decide over it.
+    auth: AuthState,
+    /// The state before it.
+    before: StateRoot,
+}
+
 impl Assembly<'_> {
     /// Builds, authorises and places an event of a local user. Gives the ID of the old event where
     /// a state event changes nothing.
     pub(crate) async fn add(&mut self, sender: &UserId, new: NewEvent) -> Result<OwnedEventId> {
-        let redacts = new.target();
-        let content = new.content.into_raw()?;
-        let (follows, before) = self.follows().await?;
-        let rules = &self.room.rules;
-        let keys = event::auth_types(&new.kind, sender, new.state_key.as_deref(), &content, rules)?;
-        let auth = self.auth_state(before, keys.clone()).await?;
-        let timestamp_ms = new.timestamp_ms.unwrap_or_else(|| self.rooms.now_ms());
-        let draft = Draft {
-            room_id: Some(self.room.room_id.clone()),
-            sender: sender.to_owned(),
-            kind: new.kind,
-            state_key: new.state_key,
-            content,
-            redacts: redacts.clone(),
-            prev_events: follows.iter().map(|event| event.pdu.event_id.clone()).collect(),
-            auth_events: keys
-                .iter()
-                .filter_map(|key| auth.get(key).map(|pdu| pdu.event_id.clone()))
-                .collect(),
-            depth: UInt::new_saturating(self.head.depth.saturating_add(1)),
-            origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::new_saturating(timestamp_ms)),
-        };
+        let txn = new.txn.clone();
+        let Drafted { draft, auth, before } = self.draft(sender, new).await?;
+        let redacts = draft.redacts.clone();
         let pdu = self.build(draft)?;
         self.check_reach(&pdu)?;
         authorise(&pdu, &auth, &self.room.rules)?;
@@ -58,15 +52,89 @@ impl Assembly<'_> {
         if pdu.kind == TimelineEventType::RoomRedaction {
             self.check_redaction(&pdu, &auth).await?;
         }
-        let txn = new.txn.map(|txn| Txn {
+        let txn = txn.map(|txn| Txn {
             user_id: sender.to_owned(),
             device_id: txn.device_id,
             txn_id: txn.txn_id,
             target: redacts,
         });
         let event_id = pdu.event_id.clone();
-        self.accept(pdu, Place { txn, ..Place::at(before) }).await?;
+        // It is new, and follows what we have.
+        let place = Place { txn, ..Place::at(before) };
+        self.place(pdu, place, Known::default()).await?;
         Ok(event_id)
+    }
+
+    /// An event of a user in its place, before it is signed, and what decides over it.
+    async fn draft(&mut self, sender: &UserId, new: NewEvent) -> Result<Drafted> {
+        let redacts = new.target();
+        let content = new.content.into_raw()?;
+        let (follows, before) = self.follows().await?;
+        let rules = &self.room.rules;
+        let keys = event::auth_types(&new.kind, sender, new.state_key.as_deref(), &content, rules)?;
+        let auth = self.auth_state(before, keys.clone()).await?;
+        let timestamp_ms = new.timestamp_ms.unwrap_or_else(|| self.rooms.now_ms());
+        let prev_events: Vec<_> = follows.iter().map(|event| event.pdu.event_id.clone()).collect();
+        let auth_events: Vec<_> =
+            keys.iter().filter_map(|key| Some(auth.get(key)?.event_id.clone())).collect();
+        let reference_hashes =
+            self.reference_hashes(prev_events.iter().chain(&auth_events)).await?;
+        let draft = Draft {
+            room_id: Some(self.room.room_id.clone()),
+            sender: sender.to_owned(),
+            kind: new.kind,
+            state_key: new.state_key,
+            content,
+            redacts,
+            prev_events,
+            auth_events,
+            reference_hashes,
+            depth: UInt::new_saturating(self.head.depth.saturating_add(1)),
+            origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::new_saturating(timestamp_ms)),
+        };
+        Ok(Drafted { draft, auth, before })
+    }
+
+    /// An event of another server's user, authorised, for their server to sign.
+    pub(crate) async fn unsigned(&mut self, sender: &UserId, new: NewEvent) -> Result<Pdu> {
+        let Drafted { draft, auth, .. } = self.draft(sender, new).await?;
+        let pdu = event::template(draft, &self.room.rules)?;
+        authorise(&pdu, &auth, &self.room.rules)?;
+        Ok(pdu)
+    }
+
+    /// An invite of another server's user, signed and authorised, for their server to sign too
+    /// before it is placed. The ID of the old one where it says the same.
+    pub(crate) async fn invite(
+        &mut self,
+        sender: &UserId,
+        new: NewEvent,
+    ) -> Result<Result<Pdu, OwnedEventId>> {
+        let Drafted { draft, auth, before } = self.draft(sender, new).await?;
+        let pdu = self.build(draft)?;
+        authorise(&pdu, &auth, &self.room.rules)?;
+        Ok(match self.unchanged(&pdu, before).await? {
+            Some(old) => Err(old),
+            None => Ok(pdu),
+        })
+    }
+
+    /// The reference hashes of events, in room versions 1 and 2, whose events carry them.
+    pub(crate) async fn reference_hashes<'a>(
+        &self,
+        event_ids: impl Iterator<Item = &'a OwnedEventId>,
+    ) -> Result<BTreeMap<OwnedEventId, String>> {
+        let mut hashes = BTreeMap::new();
+        if self.room.rules.events_reference_format != EventsReferenceFormatVersion::V1 {
+            return Ok(hashes);
+        }
+        for event_id in event_ids {
+            let event = self.event_by_id(event_id).await?;
+            let missing = || RoomsError::MissingEvent { event: event_id.clone() };
+            let hash = event.ok_or_else(missing)?.pdu.reference_hash(&self.room.rules)?;
+            hashes.insert(event_id.clone(), hash);
+        }
+        Ok(hashes)
     }
 
     /// Another server's user has to be invited through their server.

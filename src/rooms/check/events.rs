@@ -1,12 +1,9 @@
 //! Each event of a room: its identity, its place in the graph, and the rows by which it is found.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::{
-    CanonicalJsonObject,
-    events::TimelineEventType,
-    signatures::{content_hash, required_server_signatures_to_verify_event},
-};
+use event::Pdu;
+use ruma::{OwnedEventId, events::TimelineEventType};
 use store::{Position, Stamped};
 
 use super::{
@@ -15,10 +12,17 @@ use super::{
 };
 use crate::{
     error::Result,
+    history::key_of,
     new_event::TxnKey,
     stored_event::EventMeta,
-    tables::{EVENT_META, EVENT_NUMBERS, EVENT_ROOMS, EVENTS, EventNumber, TIMELINE, TRANSACTIONS},
+    tables::{
+        EVENT_META, EVENT_NUMBERS, EVENT_ROOMS, EVENTS, EventNumber, HISTORY, MISSING, TIMELINE,
+        TRANSACTIONS,
+    },
 };
+
+/// The largest depth that an event can have.
+const DEPTH_MAX: u64 = (1 << 53) - 1;
 
 impl RoomCheck<'_, '_> {
     /// Checks every event of the room, in the order of their numbers.
@@ -53,7 +57,9 @@ impl RoomCheck<'_, '_> {
                 return Ok(());
             }
         };
-        if kept.is_shown() {
+        if kept.is_shown() && kept.is_fetched() {
+            self.counts.fetched += 1;
+        } else if kept.is_shown() {
             self.counts.shown += 1;
             self.counts.depth_max = self.counts.depth_max.max(kept.pdu.depth.into());
             self.shown.insert(number.get());
@@ -62,6 +68,13 @@ impl RoomCheck<'_, '_> {
             }
         }
         self.identity(&kept);
+        if kept.is_outlier() && self.number_of(&kept.meta.event_id).await? != Some(number) {
+            return self.outside(&kept).await;
+        }
+        if kept.position < self.entered {
+            // What went before is behind a hole.
+            self.followed.insert(number.get());
+        }
         self.rows_of(&kept).await?;
         self.graph(&kept).await?;
         self.authority(&kept).await?;
@@ -71,36 +84,29 @@ impl RoomCheck<'_, '_> {
     /// Its JSON is canonical, and its hash, signature and ID are right.
     fn identity(&mut self, kept: &Arc<Kept>) {
         let pdu = &kept.pdu;
-        let object = match event::parse_canonical(&pdu.json) {
-            Ok(object) => object,
-            Err(error) => return self.say_of(kept, format_args!("is not canonical: {error}")),
+        let identity = match event::identify(&pdu.json, &self.room.rules) {
+            Ok(identity) => identity,
+            Err(error) => return self.say_of(kept, format_args!("is no event: {error}")),
         };
-        if !matches!(serde_json::to_string(&object), Ok(json) if json == *pdu.json) {
+        if !identity.is_canonical {
             self.say_of(kept, "is not stored as canonical JSON");
         }
-        match event::reference_event_id(&object, &self.room.rules) {
-            Ok(event_id) if event_id == kept.meta.event_id => {}
-            Ok(event_id) => self.say_of(kept, format_args!("has the reference hash {event_id}")),
-            Err(error) => self.say_of(kept, format_args!("has no reference hash: {error}")),
+        if identity.event_id != kept.meta.event_id {
+            self.say_of(kept, format_args!("has the reference hash {}", identity.event_id));
         }
         if pdu.room_id != self.room.room_id {
             self.say_of(kept, format_args!("is of the room {}", pdu.room_id));
         }
         let ours = pdu.sender.server_name() == self.check.server_name;
         // A redacted event has lost what was hashed. So has one that another server had altered.
-        if ours && kept.meta.redacted_by.is_none() && !has_its_hash(&object) {
+        if ours && kept.meta.redacted_by.is_none() && !identity.has_its_hash {
             self.say_of(kept, "does not have the content that it was hashed with");
         }
-        if self.is_signed_by_us_alone(&object)
+        if identity.signers.iter().all(|server| server == self.check.server_name)
             && let Err(error) = event::verify(&pdu.json, &self.check.keys, &self.room.rules)
         {
             self.say_of(kept, format_args!("is not signed by us: {error}"));
         }
-    }
-
-    fn is_signed_by_us_alone(&self, object: &CanonicalJsonObject) -> bool {
-        required_server_signatures_to_verify_event(object, &self.room.rules.signatures)
-            .is_ok_and(|servers| servers.iter().all(|server| server == self.check.server_name))
     }
 
     /// The indexes lead to it.
@@ -120,8 +126,13 @@ impl RoomCheck<'_, '_> {
         if kept.position == Position::PENDING || kept.position > self.store.position() {
             self.say_of(kept, "has a position that is not written yet");
         }
-        let place = (room, kept.position, kept.meta.index);
-        let row = self.store.get(&TIMELINE, &place).await?;
+        let row = if kept.is_fetched() {
+            let place = (room, kept.position, key_of(kept.meta.index));
+            self.store.get(&HISTORY, &place).await?
+        } else {
+            let index = u32::try_from(kept.meta.index).unwrap_or(u32::MAX);
+            self.store.get(&TIMELINE, &(room, kept.position, index)).await?
+        };
         match row {
             Some(row) if row.event == number && kept.is_shown() => {}
             Some(row) if row.event == number => {
@@ -150,27 +161,45 @@ impl RoomCheck<'_, '_> {
         if pdu.prev_events.is_empty() && pdu.kind != TimelineEventType::RoomCreate {
             self.say_of(kept, "follows no event");
         }
-        let mut depth = 0_u64;
+        let mut depth = Some(0_u64);
         for event_id in &pdu.prev_events {
-            let Some(prev) = self.event_by_id(event_id).await? else {
-                self.say_of(kept, format_args!("follows {event_id}, which is missing"));
-                return Ok(());
+            let prev = self.event_by_id(event_id).await?;
+            let Some(prev) = prev.filter(|prev| !prev.is_outlier()) else {
+                depth = None;
+                let row = (self.room.number, event_id.to_string(), kept.number);
+                if self.store.get(&MISSING, &row).await?.is_none() {
+                    self.say_of(kept, format_args!("follows {event_id}, which is missing"));
+                }
+                continue;
             };
-            if kept.is_shown() {
-                self.followed.insert(prev.number.get());
-            }
-            depth = depth.max(prev.pdu.depth.into());
+            depth = depth.map(|depth| depth.max(prev.pdu.depth.into()));
+        }
+        if kept.is_shown() && !kept.is_fetched() {
+            self.follow(&pdu).await?;
         }
         let ours = pdu.sender.server_name() == self.check.server_name;
-        if ours && u64::from(pdu.depth) != depth + 1 {
+        if let Some(depth) = depth.filter(|_| ours)
+            && u64::from(pdu.depth) != depth.saturating_add(1).min(DEPTH_MAX)
+        {
             self.say_of(kept, format_args!("has the depth {} after one of {depth}", pdu.depth));
         }
         Ok(())
     }
 }
 
-fn has_its_hash(object: &CanonicalJsonObject) -> bool {
-    let hashes = object.get("hashes").and_then(|hashes| hashes.as_object());
-    let stated = hashes.and_then(|hashes| hashes.get("sha256")).and_then(|hash| hash.as_str());
-    content_hash(object).is_ok_and(|hash| stated == Some(hash.encode().as_str()))
+impl RoomCheck<'_, '_> {
+    /// Notes what an event follows, also behind events that nobody sees.
+    async fn follow(&mut self, pdu: &Pdu) -> Result<()> {
+        let mut met: BTreeSet<OwnedEventId> = pdu.prev_events.iter().cloned().collect();
+        let mut work: Vec<OwnedEventId> = pdu.prev_events.clone();
+        while let Some(event_id) = work.pop() {
+            let Some(prev) = self.event_by_id(&event_id).await? else { continue };
+            self.followed.insert(prev.number.get());
+            if !prev.is_outlier() && !prev.is_shown() {
+                let further = prev.pdu.prev_events.iter();
+                work.extend(further.filter(|id| met.insert((*id).clone())).cloned());
+            }
+        }
+        Ok(())
+    }
 }

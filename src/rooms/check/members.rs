@@ -11,7 +11,10 @@ use super::{pages::Pages, room::RoomCheck};
 use crate::{
     error::Result,
     state::trie,
-    tables::{EventNumber, MEMBERSHIPS, ROOM_MEMBERS, STATE_KEY_NAMES, STATE_KEYS, StateKeyNumber},
+    tables::{
+        EventNumber, MEMBERSHIPS, OUTSIDE, REMOTE_JOINS, ROOM_MEMBERS, STATE_KEY_NAMES, STATE_KEYS,
+        StateKeyNumber,
+    },
 };
 
 /// Members of a room, counted.
@@ -51,6 +54,7 @@ impl RoomCheck<'_, '_> {
         for (key, event) in current {
             self.say(format_args!("state key {key}, with event {event}, has no name"));
         }
+        self.outsiders().await?;
         let keys = Pages::new(store, &STATE_KEYS, room).count().await?;
         if keys != names {
             self.say(format_args!("{keys} names lead to {names} state keys"));
@@ -98,6 +102,10 @@ impl RoomCheck<'_, '_> {
             self.say_of(&event, "is in the current state, but not in the table of members");
         }
         if user.server_name() != self.check.server_name {
+            let row = self.store.get(&REMOTE_JOINS, &(key.to_owned(), self.room.number)).await?;
+            if row.is_some() != (membership == MembershipState::Join) {
+                self.say_of(&event, "is not what the joins of its user say");
+            }
             return Ok(());
         }
         self.check.local_members += 1;
@@ -106,6 +114,10 @@ impl RoomCheck<'_, '_> {
             self.say_of(&event, "is not among the memberships of its user");
             return Ok(());
         };
+        if self.store.get(&OUTSIDE, &(self.room.number, key.to_owned())).await?.is_some() {
+            // What they are now is in no state that we have.
+            return Ok(());
+        }
         let (position, row) = (row.position, row.value.0);
         let same =
             row.event == number && row.membership == membership && row.room_id == self.room.room_id;

@@ -14,7 +14,7 @@ use crate::{
     state::{node::Node, trie::Nodes},
     stored_event::EventMeta,
     tables::{
-        EVENT_META, EVENT_NUMBERS, EVENTS, EventNumber, HEADS, NodeNumber, ROOM_NUMBERS,
+        ENTERED, EVENT_META, EVENT_NUMBERS, EVENTS, EventNumber, HEADS, NodeNumber, ROOM_NUMBERS,
         RoomNumber, STATE_NODES,
     },
 };
@@ -34,13 +34,19 @@ pub(super) struct RoomCheck<'a, 'b> {
     /// Events that an event in the timeline follows.
     pub(super) followed: Bits,
     pub(super) counts: Counts,
+    /// When this server last came into the room from outside.
+    pub(super) entered: Position,
 }
 
 /// What was counted in a room.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) events: u64,
+    /// Member events from when this server was not in the room.
+    pub(super) outside: u64,
     pub(super) shown: u64,
+    /// Those in holes of the timeline.
+    pub(super) fetched: u64,
     pub(super) depth_max: u64,
 }
 
@@ -57,6 +63,11 @@ impl Kept {
     /// Known only because another event names it: its own place is not.
     pub(super) fn is_outlier(&self) -> bool {
         self.position == Position::ZERO
+    }
+
+    /// Whether it was fetched into a hole of the timeline.
+    pub(super) fn is_fetched(&self) -> bool {
+        self.meta.index < 0
     }
 
     /// Whether it belongs into the timeline.
@@ -86,8 +97,10 @@ impl<'a, 'b> RoomCheck<'a, 'b> {
             check.report.say(format!("room {room_id} has no head"));
             return Ok(());
         };
+        let entered = store.get(&ENTERED, &number).await?;
         let mut room = RoomCheck {
             check,
+            entered: entered.map_or(Position::ZERO, |row| row.position),
             store,
             shown: Bits::below(head.next_event.get()),
             followed: Bits::below(head.next_event.get()),
@@ -98,6 +111,7 @@ impl<'a, 'b> RoomCheck<'a, 'b> {
         };
         room.events().await?;
         room.indexes().await?;
+        room.gaps().await?;
         room.states().await?;
         room.members().await
     }

@@ -7,6 +7,7 @@ use ruma::events::{
 use serde_json::{Value as JsonValue, json, value::RawValue as RawJsonValue};
 
 use crate::{
+    Rooms,
     create::{
         RoomPreset,
         validate::{JsonMap, Plan},
@@ -41,10 +42,10 @@ impl Plan {
         to_raw(&content)
     }
 
-    /// All events after the create event, in order.
+    /// All events after the create event, in order; without the invites of other servers' users.
     ///
     /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom)
-    pub(super) fn events(&self) -> Result<Vec<NewEvent>> {
+    pub(super) fn events(&self, rooms: &Rooms) -> Result<Vec<NewEvent>> {
         let mut events = Vec::new();
         let mut put = |kind: StateEventType, key: &str, content: JsonValue| -> Result<()> {
             events.push(NewEvent::state(kind, key, to_raw(&content)?));
@@ -76,7 +77,7 @@ impl Plan {
             let content = to_raw(&RoomTopicEventContent::new(topic.clone()))?;
             put(StateEventType::RoomTopic, "", content);
         }
-        for (user, profile) in &self.wish.invites {
+        for (user, profile) in self.wish.invites.iter().filter(|(user, _)| rooms.is_local(user)) {
             let invite = member(MembershipState::Invite, profile, self.wish.is_direct);
             put(StateEventType::RoomMember, user.as_str(), to_raw(&invite)?);
         }

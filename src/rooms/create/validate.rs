@@ -55,7 +55,7 @@ impl Plan {
             Some(localpart) => Some(alias(rooms, localpart)?),
             None => None,
         };
-        check_invites(rooms, creator, &mut wish)?;
+        check_invites(creator, &mut wish)?;
         check_initial_state(&mut wish)?;
         check_canonical_aliases(&wish, alias.as_deref())?;
         let creation_content = object(wish.creation_content.take(), "creation_content")?;
@@ -146,7 +146,7 @@ fn alias(rooms: &Rooms, localpart: &str) -> Result<OwnedRoomAliasId> {
     Ok(alias)
 }
 
-fn check_invites(rooms: &Rooms, creator: &UserId, wish: &mut NewRoom) -> Result<()> {
+fn check_invites(creator: &UserId, wish: &mut NewRoom) -> Result<()> {
     if wish.invites.len() > INVITES_LEN_MAX {
         let what = format!("at most {INVITES_LEN_MAX} users can be invited at once");
         return Err(RoomsError::invalid_param(what));
@@ -156,9 +156,6 @@ fn check_invites(rooms: &Rooms, creator: &UserId, wish: &mut NewRoom) -> Result<
     for (user, _) in &wish.invites {
         if user == creator {
             return Err(RoomsError::invalid_param("you cannot invite yourself to your own room"));
-        }
-        if !rooms.is_local(user) {
-            return Err(RoomsError::Remote { user: user.clone() });
         }
     }
     Ok(())

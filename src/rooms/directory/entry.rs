@@ -28,7 +28,7 @@ struct Content {
 
 impl Rooms {
     /// What the directory tells of a room.
-    pub(super) async fn directory_entry(&self, number: RoomNumber) -> Result<PublicRoomsChunk> {
+    pub(crate) async fn directory_entry(&self, number: RoomNumber) -> Result<PublicRoomsChunk> {
         let room = self.room_by_number(number).await?;
         let head = self.head(number).await?;
         let kinds = [

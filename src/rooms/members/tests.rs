@@ -57,7 +57,7 @@ async fn joined_members_are_told_to_joined_members_only() {
         displayname: Some("Bob".to_owned()),
         avatar_url: Some("mxc://home.example/bob".to_owned()),
     };
-    home.rooms.join(&bob, &room, profile.clone(), None).await.unwrap();
+    home.rooms.join(&bob, &room, &[], profile.clone(), None).await.unwrap();
     home.invite("alice", &room, "carol").await.unwrap();
     let members = home.rooms.joined_members(&alice, &room).await.unwrap();
     assert_eq!(members, [(alice, Profile::default()), (bob.clone(), profile)]);

@@ -1,5 +1,7 @@
 //! Member events: their content, and how one is sent.
 
+use std::sync::Arc;
+
 use ruma::{
     OwnedEventId, UserId,
     events::{StateEventType, room::member::MembershipState},
@@ -9,7 +11,7 @@ use store::Batch;
 
 use crate::{
     Rooms,
-    error::Result,
+    error::{Result, RoomsError},
     lane::Lane,
     membership::Profile,
     new_event::{NewEvent, to_raw},
@@ -67,19 +69,34 @@ impl MemberContent {
 
 impl Rooms {
     /// Sets the membership of a user. Where it is the same already, by the same sender, nothing is
-    /// written.
+    /// written. In a room with a policy server that is asked, once the lane has been left; but
+    /// nobody is kept from leaving.
     pub(crate) async fn send_member(
         &self,
-        lane: &mut Lane,
+        mut lane: Lane,
         sender: &UserId,
         target: &UserId,
         content: MemberContent,
     ) -> Result<OwnedEventId> {
         let left = !matches!(content.membership, MembershipState::Join);
         let event = NewEvent::state(StateEventType::RoomMember, target, to_raw(&content)?);
-        let event_id = self.append(lane, sender, event, Batch::new()).await?;
+        let room = Arc::clone(lane.room());
+        let leaves = content.membership == MembershipState::Leave && sender == target;
+        let event_id = match self.policy_server(&room).await? {
+            None => self.append(&mut lane, sender, event, Batch::new()).await?,
+            Some(policy) => {
+                drop(lane);
+                match self.send_policed(&policy, sender, &room.room_id, event.clone()).await {
+                    Err(RoomsError::Servers { .. }) if leaves => {
+                        let mut lane = self.enter(&room.room_id).await?;
+                        self.append(&mut lane, sender, event, Batch::new()).await?
+                    }
+                    sent => sent?,
+                }
+            }
+        };
         if left {
-            self.inner.typing.stop(&lane.room().room_id, target);
+            self.inner.typing.stop(&room.room_id, target);
         }
         Ok(event_id)
     }

@@ -64,6 +64,9 @@ async fn joining_a_joined_room_makes_no_event() {
     home.join("bob", &room).await.unwrap();
     let before = home.rooms.store().position();
     let profile = Profile { displayname: Some("Bob".to_owned()), avatar_url: None };
-    home.rooms.join(&home.user("bob"), &room, profile, Some("again".to_owned())).await.unwrap();
+    home.rooms
+        .join(&home.user("bob"), &room, &[], profile, Some("again".to_owned()))
+        .await
+        .unwrap();
     assert_eq!(home.rooms.store().position(), before);
 }

@@ -105,3 +105,53 @@ async fn many_receipts_are_read_over_several_pages() {
     assert_eq!(receipts.len(), 1_100);
     assert!(receipts.is_sorted_by_key(|receipt| std::cmp::Reverse(receipt.position)));
 }
+
+#[tokio::test]
+async fn other_servers_tell_how_far_their_members_have_read_and_nothing_else() {
+    let home = Home::new().await;
+    let room = home.public_room("alice").await;
+    let member = "@a:one.example";
+    crate::servers::tests::set_member(&home, &room, member, "join").await;
+    let said = home.say("alice", &room, "1").await;
+    let newer = home.say("alice", &room, "2").await;
+    let origin = ruma::ServerName::parse("one.example").unwrap();
+    let told = |event: &str, thread: Option<&str>| {
+        let data = json!({ "ts": 7, "thread_id": thread });
+        json!({ "event_ids": [event], "data": data })
+    };
+    let receive = async |content: serde_json::Value| {
+        let content = serde_json::value::to_raw_value(&content).unwrap();
+        home.rooms.receive_receipts(&origin, &content).await.unwrap();
+        let receipts = after(&home, &room, Position::ZERO).await;
+        let told = receipts.into_iter().map(|r| (r.user_id.to_string(), r.event_id, r.thread));
+        told.collect::<Vec<_>>()
+    };
+    let nothing = receive(json!({
+        "!unknown:x": { "m.read": { member: told(said.as_str(), None) } },
+        "no room": { "m.read": { member: told(said.as_str(), None) } },
+        room.as_str(): {
+            "m.read.private": { member: told(said.as_str(), None) },
+            "m.read": {
+                "@b:one.example": told(said.as_str(), None),
+                "@alice:home.example": told(said.as_str(), None),
+                "@c:two.example": told(said.as_str(), None),
+            },
+        },
+    }));
+    assert!(nothing.await.is_empty());
+    let of = |event: &ruma::OwnedEventId, thread: ReceiptThread| {
+        (member.to_owned(), event.clone(), thread)
+    };
+    let read = |receipt: serde_json::Value| {
+        let users = json!({ member: receipt, "@d:one.example": 5 });
+        json!({ room.as_str(): { "m.read": users } })
+    };
+    let unthreaded = ReceiptThread::Unthreaded;
+    assert_eq!(receive(read(told(newer.as_str(), None))).await, [of(&newer, unthreaded.clone())]);
+    // An older one changes nothing, one for an event that is still to come does.
+    assert_eq!(receive(read(told(said.as_str(), None))).await, [of(&newer, unthreaded.clone())]);
+    let coming = EventId::parse("$coming").unwrap();
+    assert_eq!(receive(read(told("$coming", None))).await, [of(&coming, unthreaded.clone())]);
+    let both = receive(read(told(said.as_str(), Some("main")))).await;
+    assert_eq!(both, [of(&said, ReceiptThread::Main), of(&coming, unthreaded)]);
+}

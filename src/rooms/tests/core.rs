@@ -76,7 +76,8 @@ pub(crate) async fn current(
 /// Checks everything that is stored.
 pub(crate) async fn is_sound(rooms: &Rooms) {
     let RoomsConfig { server_name, key, .. } = &rooms.inner.config;
-    let report = crate::check(rooms.store(), server_name, key).await.unwrap();
+    let report =
+        crate::check(rooms.store(), server_name, key.public_keys(server_name)).await.unwrap();
     assert!(report.is_sound(), "{report}");
 }
 

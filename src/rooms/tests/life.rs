@@ -63,7 +63,7 @@ impl Home {
     }
 
     pub(crate) async fn join(&self, user: &str, room: &RoomId) -> Result<()> {
-        self.rooms.join(&self.user(user), room, Profile::default(), None).await
+        self.rooms.join(&self.user(user), room, &[], Profile::default(), None).await
     }
 
     pub(crate) async fn leave(&self, user: &str, room: &RoomId) -> Result<()> {

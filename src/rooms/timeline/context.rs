@@ -14,7 +14,7 @@ use crate::{
     tables::StateRoot,
     timeline::{
         EventFilter, PageToken, Span,
-        reader::{Found, Search},
+        reader::{Found, Holes, Search},
     },
     visibility::{Access, Lens},
 };
@@ -69,12 +69,14 @@ impl Rooms {
             direction: Direction::Backward,
             limit: limit / 2,
             filter: &filter,
+            holes: Holes::Leave,
         };
         let after = Search {
             span: Span { from: gap_after, to: newest.max(gap_after) },
             direction: Direction::Forward,
             limit: limit - limit / 2,
             filter: &filter,
+            holes: Holes::Leave,
         };
         let Found { events: before, end: start, .. } =
             self.search_timeline(&room, &mut lens, before).await?;

@@ -12,7 +12,10 @@ use crate::{
     state::StateSelect,
     stored_event::StoredEvent,
     tables::StateRoot,
-    timeline::{EventFilter, PageToken, Span, reader::Search},
+    timeline::{
+        EventFilter, PageToken, Span,
+        reader::{Holes, Search},
+    },
     visibility::{Access, Lens},
 };
 
@@ -84,7 +87,11 @@ impl Rooms {
         let filter = EventFilter::new(query.filter);
         let mut lens = Lens::new(self, &room, viewer).await?;
         let limit = query.limit.min(LIMIT_MAX);
-        let search = Search { span, direction, limit, filter: &filter };
+        let holes = match direction {
+            Direction::Backward => Holes::Fill,
+            Direction::Forward => Holes::Leave,
+        };
+        let search = Search { span, direction, limit, filter: &filter, holes };
         let found = self.search_timeline(&room, &mut lens, search).await?;
         let state = match found.events.first() {
             Some(first) if filter.lazy_members() => {

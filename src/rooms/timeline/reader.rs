@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use store::{Direction, Page};
+use store::Direction;
 
 use crate::{
     Rooms,
     error::Result,
     room::Room,
     stored_event::StoredEvent,
-    timeline::{EventFilter, PageToken, Span, ahead},
+    timeline::{
+        EventFilter, PageToken, Span, ahead,
+        pieces::{Stop, Stretch},
+    },
     visibility::Lens,
 };
 
@@ -18,6 +21,18 @@ const ROWS_MAX: usize = 2_000;
 
 /// Most rows of a timeline that are read at a time.
 const PAGE_LEN_MAX: usize = 250;
+
+/// How often other servers are asked for one request.
+const FILLS_MAX: usize = 3;
+
+/// What becomes of holes in a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holes {
+    /// Other servers are asked for what is missing.
+    Fill,
+    /// They are passed over.
+    Leave,
+}
 
 /// What was found, and up to where was looked.
 #[derive(Debug)]
@@ -39,6 +54,7 @@ pub(crate) struct Search<'a> {
     /// How many events are wanted.
     pub(crate) limit: usize,
     pub(crate) filter: &'a EventFilter,
+    pub(crate) holes: Holes,
 }
 
 impl Rooms {
@@ -50,7 +66,7 @@ impl Rooms {
         lens: &mut Lens<'_>,
         search: Search<'_>,
     ) -> Result<Found> {
-        let Search { span, direction, limit, filter } = search;
+        let Search { span, direction, limit, filter, holes } = search;
         let start = match direction {
             Direction::Forward => span.from,
             Direction::Backward => span.to,
@@ -61,13 +77,18 @@ impl Rooms {
             found.exhausted = true;
             return Ok(found);
         }
+        let mut fills_left = match holes {
+            Holes::Fill => FILLS_MAX,
+            Holes::Leave => 0,
+        };
         while found.events.len() < limit && looked_at < ROWS_MAX {
             // One more than is needed tells whether anything is behind it.
             let wanted = limit - found.events.len() + 1;
             let limit_rows = wanted.clamp(16, PAGE_LEN_MAX);
-            let page = Page { direction, limit: limit_rows };
-            let rows = self.timeline_rows(room, ahead(span, found.end, direction), page).await?;
-            let last_page = rows.len() < limit_rows;
+            let stretch = self
+                .stretch(room, ahead(span, found.end, direction), direction, limit_rows)
+                .await?;
+            let Stretch { rows, stop } = stretch;
             let numbers: Vec<_> = rows.iter().map(|(_, row)| row.event).collect();
             let events = self.events(room, &numbers).await?;
             let rows_len = rows.len();
@@ -80,14 +101,32 @@ impl Rooms {
                 if filter.allows(&event.pdu) && lens.shows(&event).await? {
                     found.events.push(event);
                     if found.events.len() >= limit {
-                        found.exhausted = last_page && at + 1 == rows_len;
+                        found.exhausted = stop == Stop::End && at + 1 == rows_len;
                         return Ok(found);
                     }
                 }
             }
-            if last_page {
-                found.exhausted = true;
-                return Ok(found);
+            match stop {
+                Stop::Full => {}
+                Stop::End => {
+                    found.exhausted = true;
+                    return Ok(found);
+                }
+                Stop::Hole(position) if holes == Holes::Fill && fills_left == 0 => {
+                    // Enough has been fetched for one request: the next one goes on here.
+                    found.end = found.end.min(PageToken::new(position, 0));
+                    return Ok(found);
+                }
+                Stop::Hole(position) => {
+                    let left = limit.saturating_sub(found.events.len());
+                    let filled =
+                        holes == Holes::Fill && self.fill_hole(room, position, left).await?;
+                    if filled {
+                        fills_left -= 1;
+                    } else {
+                        found.end = PageToken::new(position, i64::MIN);
+                    }
+                }
             }
         }
         Ok(found)

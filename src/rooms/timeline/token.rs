@@ -8,13 +8,15 @@ use crate::{error::RoomsError, stored_event::StoredEvent};
 
 /// A gap between two events of a timeline.
 ///
-/// Written `t{position}_{index}`. A token of `/sync`, which begins with `s{position}`, is read as
-/// the gap after all events up to that position.
+/// Written `t{position}_{index}`, where the index is below 0 for what was fetched into a hole. A
+/// token of `/sync`, which begins with `s{position}`, is read as the gap after all events up to
+/// that
+/// position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageToken {
     position: Position,
-    /// The gap is before the event with this place in its commit.
-    index: u32,
+    /// The gap is before the event with this place in its commit, or in the hole before it.
+    index: i64,
 }
 
 impl PageToken {
@@ -24,7 +26,7 @@ impl PageToken {
     /// The gap after all events that there are or will be.
     pub const END: Self = Self::new(Position::PENDING, 0);
 
-    pub(crate) const fn new(position: Position, index: u32) -> Self {
+    pub(crate) const fn new(position: Position, index: i64) -> Self {
         Self { position, index }
     }
 
@@ -55,7 +57,7 @@ impl PageToken {
         self.position
     }
 
-    pub(crate) const fn index(self) -> u32 {
+    pub(crate) const fn index(self) -> i64 {
         self.index
     }
 }
@@ -78,7 +80,8 @@ impl FromStr for PageToken {
         let (position, index) =
             text.strip_prefix('t').and_then(|rest| rest.split_once('_')).ok_or_else(bad)?;
         let position = number_in(position).map(Position::new).ok_or_else(bad)?;
-        let index = number_in(index).and_then(|index| u32::try_from(index).ok());
+        let digits = index.strip_prefix('-').unwrap_or(index);
+        let index = number_in(digits).and_then(|_| index.parse().ok());
         Ok(Self::new(position, index.ok_or_else(bad)?))
     }
 }
@@ -99,6 +102,12 @@ mod tests {
         let token = PageToken::new(Position::new(17), 3);
         assert_eq!(token.to_string(), "t17_3");
         assert_eq!("t17_3".parse::<PageToken>().unwrap(), token);
+        let fetched = PageToken::new(Position::new(17), -3);
+        assert_eq!(fetched.to_string(), "t17_-3");
+        assert_eq!("t17_-3".parse::<PageToken>().unwrap(), fetched);
+        let below = PageToken::new(Position::new(17), i64::MIN);
+        assert_eq!(below.to_string().parse::<PageToken>().unwrap(), below);
+        assert!(fetched < PageToken::new(Position::new(17), 0));
     }
 
     #[test]
@@ -106,13 +115,16 @@ mod tests {
         let token: PageToken = "s17_99_1_2".parse().unwrap();
         assert_eq!(token, PageToken::new(Position::new(18), 0));
         assert_eq!("s17".parse::<PageToken>().unwrap(), token);
-        assert!(token > PageToken::new(Position::new(17), u32::MAX));
+        assert!(token > PageToken::new(Position::new(17), u32::MAX.into()));
     }
 
     #[test]
     fn other_texts_are_refused() {
         let huge = format!("t{}_0", u64::MAX);
-        for text in ["", "t", "t1", "t_1", "t1_", "t1_x", "t-1_0", "s", "s_", "sx_1", "17", &huge] {
+        for text in [
+            "", "t", "t1", "t_1", "t1_", "t1_x", "t1_-", "t1_--1", "t-1_0", "s", "s_", "sx_1",
+            "17", &huge,
+        ] {
             assert!(text.parse::<PageToken>().is_err(), "{text}");
         }
     }

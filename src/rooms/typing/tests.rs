@@ -55,3 +55,26 @@ async fn only_members_type() {
     let refused = home.rooms.set_typing(&home.user("bob"), &room, Some(1_000)).await;
     assert!(matches!(refused, Err(RoomsError::Forbidden { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn other_servers_tell_who_of_their_members_types_and_nothing_else() {
+    let home = Home::new().await;
+    let room = home.public_room("alice").await;
+    let member = home.user("@a:one.example");
+    crate::servers::tests::set_member(&home, &room, member.as_str(), "join").await;
+    let tell = async |origin: &str, user: &str, is_typing: bool| {
+        let origin = ruma::ServerName::parse(origin).unwrap();
+        home.rooms.receive_typing(&origin, &room, &home.user(user), is_typing).await.unwrap();
+        home.rooms.typing(&room).1
+    };
+    assert!(tell("two.example", "@a:one.example", true).await.is_empty(), "another's user");
+    assert!(tell("home.example", "alice", true).await.is_empty(), "our own user");
+    assert!(tell("one.example", "@b:one.example", true).await.is_empty(), "no member");
+    assert_eq!(tell("one.example", "@a:one.example", true).await, [member]);
+    assert!(tell("one.example", "@a:one.example", false).await.is_empty());
+    let elsewhere = ruma::RoomId::parse("!unknown:one.example").unwrap();
+    let origin = ruma::ServerName::parse("one.example").unwrap();
+    let user = home.user("@a:one.example");
+    home.rooms.receive_typing(&origin, &elsewhere, &user, true).await.unwrap();
+    assert_eq!(home.rooms.typing(&elsewhere), (0, Vec::new()));
+}

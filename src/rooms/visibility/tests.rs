@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use event::{Draft, Pdu, ServerKey};
 use ruma::{
     MilliSecondsSinceUnixEpoch, RoomId, RoomVersionId, ServerName, UInt, UserId,
@@ -50,6 +52,7 @@ fn pdu(kind: TimelineEventType, state_key: Option<&str>) -> Pdu {
         redacts: None,
         prev_events: Vec::new(),
         auth_events: Vec::new(),
+        reference_hashes: BTreeMap::new(),
         depth: UInt::from(1_u32),
         origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::from(1_u32)),
     };

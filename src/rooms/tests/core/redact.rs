@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use event::Draft;
 use ruma::{MilliSecondsSinceUnixEpoch, RoomVersionId, UInt, events::TimelineEventType};
@@ -107,6 +107,7 @@ async fn a_redaction_that_is_not_accepted_redacts_nothing() {
             redacts: Some(said.clone()),
             prev_events: vec![said.clone()],
             auth_events: Vec::new(),
+            reference_hashes: BTreeMap::new(),
             depth: UInt::new_saturating(100),
             origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::new_saturating(super::NOW_MS)),
         };
