@@ -171,7 +171,7 @@ impl Users {
                 .log(LOG_TOPIC, UsersLogRow::Profile { user_id: user_id.clone(), field }.encode()?);
         }
         let login = match device {
-            Some(device) => Some(self.stage_login(&mut batch, &user_id, None, &device)?),
+            Some(device) => Some(self.stage_login(&mut batch, &user_id, None, &device).await?),
             None => None,
         };
         match self.store().commit(batch).await {

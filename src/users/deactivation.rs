@@ -29,8 +29,8 @@ pub enum Erasure {
 }
 
 impl Users {
-    /// Closes an account for ever: no password, no device and no token remain. The ID is never
-    /// given out again.
+    /// Closes an account for ever: no password, no device, no token and no key remain. The ID is
+    /// never given out again.
     ///
     /// Memberships are for the caller to end; until [`Users::end_departure`] the user is among
     /// [`Users::list_departures`]. Closing a closed account again may still erase it.
@@ -54,6 +54,9 @@ impl Users {
             let log = UsersLogRow::Account { user_id: user_id.to_owned() };
             batch.log(LOG_TOPIC, log.encode()?);
             self.stage_log_out(&mut batch, user_id, LogOut::Everybody).await?;
+            self.stage_signing_keys_removal(&mut batch, user_id).await?;
+            self.stage_signed_removal(&mut batch, user_id).await?;
+            self.stage_backups_removal(&mut batch, user_id).await?;
             if erasure == Erasure::Erase {
                 // What is in memory goes first; the row that this may leave goes with the batch.
                 self.set_presence(user_id, PresenceState::Offline, None).await?;

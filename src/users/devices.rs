@@ -8,11 +8,15 @@ use store::{Batch, Json, Page, StoreError};
 use crate::{
     Users,
     accounts::TRIES,
+    device_lists::ListChange,
     error::{Result, UsersError},
     log_row::{LOG_TOPIC, UsersLogRow},
+    one_time_keys::Owner,
     passwords::LogOut,
     sessions::{DEVICE_NAME_BYTES_MAX, Session},
-    tables::{ACCOUNTS, DEVICES, DeviceRow, LOGIN_TOKENS, TOKENS, TokenPair},
+    tables::{
+        ACCOUNTS, DEHYDRATED, DEVICE_KEYS, DEVICES, DeviceRow, LOGIN_TOKENS, TOKENS, TokenPair,
+    },
 };
 
 /// How often the last use of a device is written at most, in milliseconds.
@@ -83,6 +87,7 @@ impl Users {
             batch.expect(&DEVICES, &key, Some(&Json(old)));
             batch.put(&DEVICES, &key, &Json(row));
             let (user_id, device_id) = (user_id.to_owned(), device_id.to_owned());
+            self.stage_list_change(&mut batch, &user_id, ListChange::device(&device_id)).await?;
             batch.log(LOG_TOPIC, UsersLogRow::DeviceRenamed { user_id, device_id }.encode()?);
             match self.store().commit(batch).await {
                 Ok(_) => return Ok(()),
@@ -104,15 +109,17 @@ impl Users {
         for _ in 0..TRIES {
             let mut batch = Batch::new();
             let mut ended = Vec::new();
+            let mut removed = Vec::new();
             for device_id in &ids {
                 if let Some(row) = self.device_row(user_id, device_id).await? {
                     ended.extend(row.tokens.iter().flat_map(TokenPair::hashes));
-                    stage_removal(&mut batch, user_id, device_id, row)?;
+                    removed.push((device_id.clone(), row));
                 }
             }
-            if batch.is_empty() {
+            if removed.is_empty() {
                 return Ok(());
             }
+            self.stage_removals(&mut batch, user_id, removed).await?;
             if self.write(batch, move |sessions| sessions.forget(ended)).await? {
                 return Ok(());
             }
@@ -177,11 +184,9 @@ impl Users {
             LogOut::Everybody => None,
             LogOut::Others(device_id) => Some(device_id),
         };
-        for (device_id, row) in self.device_rows(user_id).await? {
-            if except != Some(&device_id) {
-                stage_removal(batch, user_id, &device_id, row)?;
-            }
-        }
+        let mut removed = self.device_rows(user_id).await?;
+        removed.retain(|(device_id, _)| except != Some(device_id));
+        self.stage_removals(batch, user_id, removed).await?;
         let range = LOGIN_TOKENS.prefix(&user_id.to_string());
         for (key, _) in self.store().scan(&LOGIN_TOKENS, range, Page::first(PAGE_ROWS)).await? {
             batch.delete(&LOGIN_TOKENS, &key);
@@ -198,7 +203,49 @@ impl Users {
         Ok(self.store().get(&DEVICES, &key).await?.map(|Json(row)| row))
     }
 
-    async fn device_rows(&self, user_id: &UserId) -> Result<Vec<(OwnedDeviceId, DeviceRow)>> {
+    /// Writes the end of devices into a batch, with all that is kept for them.
+    async fn stage_removals(
+        &self,
+        batch: &mut Batch,
+        user_id: &UserId,
+        devices: Vec<(OwnedDeviceId, DeviceRow)>,
+    ) -> Result<()> {
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let devices = self.stage_removed_devices(batch, user_id, devices).await?;
+        let change = ListChange { devices, signing_keys: false };
+        self.stage_list_change(batch, user_id, change).await
+    }
+
+    /// Writes the end of devices into a batch, but not that the list of them changed. Gives their
+    /// IDs.
+    pub(crate) async fn stage_removed_devices(
+        &self,
+        batch: &mut Batch,
+        user_id: &UserId,
+        devices: Vec<(OwnedDeviceId, DeviceRow)>,
+    ) -> Result<Vec<OwnedDeviceId>> {
+        let mut removed = Vec::with_capacity(devices.len());
+        for (device_id, row) in devices {
+            let key = (user_id.to_string(), device_id.to_string());
+            let owner = Owner { user_id, device_id: &device_id };
+            self.stage_key_removal(batch, owner).await?;
+            self.stage_inbox_removal(batch, &key).await?;
+            batch.delete(&DEVICE_KEYS, &key);
+            if self.is_dehydrated(user_id, &device_id).await? {
+                batch.delete(&DEHYDRATED, &key.0);
+            }
+            stage_removal(batch, user_id, &device_id, row)?;
+            removed.push(device_id);
+        }
+        Ok(removed)
+    }
+
+    pub(crate) async fn device_rows(
+        &self,
+        user_id: &UserId,
+    ) -> Result<Vec<(OwnedDeviceId, DeviceRow)>> {
         let user = user_id.to_string();
         let mut rows = Vec::new();
         let mut range = DEVICES.prefix(&user);

@@ -3,6 +3,8 @@
 use ruma::OwnedUserId;
 use store::StoreError;
 
+use crate::remote::RemoteError;
+
 /// The result of whatever is done to users.
 pub type Result<T, E = UsersError> = std::result::Result<T, E>;
 
@@ -58,6 +60,30 @@ pub enum UsersError {
     /// The profile as a whole would be too large.
     #[error("a profile has at most 64 KiB")]
     ProfileTooLarge,
+    /// A key is not signed as it must be.
+    #[error("{what}")]
+    InvalidSignature {
+        /// What is wrong, as a sentence for people.
+        what: String,
+    },
+    /// Something that is needed was not given, here or before.
+    #[error("{what}")]
+    Missing {
+        /// What is missing, as a sentence for people.
+        what: &'static str,
+    },
+    /// The user may not do this.
+    #[error("{what}")]
+    Forbidden {
+        /// What, as a sentence for people.
+        what: String,
+    },
+    /// Keys go into the newest key backup only.
+    #[error("the newest backup has the version {current}")]
+    WrongBackup {
+        /// The newest version.
+        current: u64,
+    },
     /// Too many passwords are being checked at the moment.
     #[error("the server is busy checking passwords")]
     Busy,
@@ -91,6 +117,9 @@ pub enum UsersError {
         /// The reason.
         why: String,
     },
+    /// Another server does not help.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

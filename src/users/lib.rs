@@ -6,21 +6,35 @@
 
 mod account_data;
 mod accounts;
+mod cross_signing;
 mod deactivation;
+mod dehydrated;
+mod device_cache;
+mod device_keys;
+mod device_lists;
 mod devices;
 mod error;
 mod filters;
+mod key_backup;
+mod key_json;
 mod log_row;
 mod login_tokens;
+mod one_time_keys;
+mod openid;
 mod passwords;
 mod presence;
 mod profiles;
 mod push_rules;
 mod remote;
+mod remote_lists;
+mod remote_profiles;
+mod removal;
 mod session_cache;
 mod sessions;
+mod signatures;
 mod tables;
 mod tags;
+mod to_device;
 mod tokens;
 mod user_ids;
 mod write;
@@ -28,22 +42,31 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use clock::Clock;
 use ruma::{OwnedServerName, ServerName, UserId};
 use store::Store;
 
-use crate::{passwords::Passwords, presence::Presences, session_cache::SessionCache};
+use crate::{
+    device_cache::DeviceCache, one_time_keys::KeyLocks, passwords::Passwords, presence::Presences,
+    remote_lists::Fetching, remote_profiles::RemoteProfiles, session_cache::SessionCache,
+};
 
 pub use crate::{
     account_data::AccountDataRow,
     accounts::{Account, AccountKind, AdminRight, NewAccount},
+    cross_signing::NewSigningKeys,
     deactivation::Erasure,
+    dehydrated::NewDehydrated,
+    device_keys::{NewDeviceKeys, QUERIED_USERS_MAX},
     devices::Device,
     error::{Result, TokenError, UsersError},
+    key_backup::{Backup, BackupPart, BackupSelect},
     log_row::{LOG_TOPIC, UsersLogRow},
     login_tokens::LOGIN_TOKEN_LIFETIME_MS,
+    one_time_keys::KeyCounts,
+    openid::OPENID_TOKEN_LIFETIME_MS,
     passwords::{LogOut, check_new_password},
     presence::*,
     profiles::{
@@ -51,7 +74,10 @@ pub use crate::{
     },
     push_rules::{RulePlace, RuleSwitch},
     remote::*,
+    remote_lists::{KeysAnswer, KeysQuery, SharesRoom},
     sessions::{ACCESS_TOKEN_LIFETIME_MS, Login, NewDevice, Session, TokenStyle},
+    signatures::{SignatureFailures, SignedKeys},
+    to_device::{Inbox, OutgoingToDevice, ToDevice, ToDeviceMessages},
 };
 
 /// Settings of [`Users`].
@@ -83,6 +109,13 @@ struct Inner {
     passwords: Passwords,
     sessions: SessionCache,
     presence: Presences,
+    key_locks: KeyLocks,
+    key_counts: DeviceCache<KeyCounts>,
+    /// Devices that no message waits for.
+    inboxes: DeviceCache<()>,
+    fetching: Fetching,
+    remote_profiles: RemoteProfiles,
+    to_device_sent: AtomicU64,
 }
 
 impl Users {
@@ -94,7 +127,20 @@ impl Users {
         let passwords = Passwords::new(config.argon2_memory_kib, config.argon2_iterations)?;
         let presence = Presences::new(Arc::clone(&clock));
         let sessions = SessionCache::default();
-        let inner = Inner { store, config, clock, passwords, sessions, presence };
+        let inner = Inner {
+            store,
+            config,
+            clock,
+            passwords,
+            sessions,
+            presence,
+            key_locks: KeyLocks::default(),
+            key_counts: DeviceCache::default(),
+            inboxes: DeviceCache::default(),
+            fetching: Fetching::default(),
+            remote_profiles: RemoteProfiles::default(),
+            to_device_sent: AtomicU64::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -1,6 +1,6 @@
 //! What the change log tells its followers of users.
 
-use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, UsersError};
@@ -55,6 +55,46 @@ pub enum UsersLogRow {
         /// The device.
         device_id: OwnedDeviceId,
     },
+    /// What others may know of a user's devices or cross-signing keys has changed. For users of
+    /// other servers, too.
+    DeviceListChanged {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// The numbers of the changes that other servers are told of, each with
+        /// [`crate::Users::device_list_update`]. Empty for users of other servers.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stream_ids: Vec<u64>,
+        /// Whether the master or self-signing key of a user of this server is among what changed:
+        /// other servers are told with [`crate::Users::signing_key_update`].
+        #[serde(default, skip_serializing_if = "is_false")]
+        signing_keys: bool,
+    },
+    /// A user signed somebody else's master key, which only they see.
+    Signed {
+        /// Who.
+        user_id: OwnedUserId,
+    },
+    /// A fallback key was used for the first time.
+    FallbackKeyUsed {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// Of which device.
+        device_id: OwnedDeviceId,
+    },
+    /// Messages came for devices of this server's users.
+    ToDevice {
+        /// Whose devices.
+        user_ids: Vec<OwnedUserId>,
+    },
+    /// Messages wait for devices of another server, see [`crate::Users::to_device_out`].
+    ToDeviceOut {
+        /// Where they go.
+        destination: OwnedServerName,
+    },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl UsersLogRow {

@@ -4,6 +4,7 @@
 //! Only status messages outlive a restart: after one, everybody is offline until they come back.
 
 mod known;
+mod receive;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +22,10 @@ pub const PRESENCE_ONLINE_MS: u64 = 30_000;
 
 /// How long a user counts as currently active after their last activity, in milliseconds.
 pub const PRESENCE_ACTIVE_MS: u64 = 60_000;
+
+/// How long a user of another server stays as they are unless their server tells of them again, in
+/// milliseconds.
+pub const REMOTE_PRESENCE_MS: u64 = 30 * 60_000;
 
 /// Longest status message, in bytes. A longer one is cut.
 pub const STATUS_MSG_BYTES_MAX: usize = 2_048;
@@ -161,6 +166,13 @@ impl Users {
     /// every few seconds.
     pub fn sweep_presence(&self) {
         self.inner.presence.change(Known::sweep);
+    }
+
+    /// Whether a user is known to be online or unavailable, without reading anything.
+    #[must_use]
+    pub fn is_present(&self, user_id: &UserId) -> bool {
+        let presences = &self.inner.presence;
+        presences.lock().get(user_id, presences.clock.now_ms()).state != PresenceState::Offline
     }
 
     /// The version of the newest change of presence. 0 before the first.

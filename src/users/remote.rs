@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use ruma::{
-    DeviceKeyAlgorithm, OwnedDeviceId, OwnedDeviceKeyId, OwnedServerName, OwnedUserId, ServerName,
-    UserId,
+    OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedServerName, OwnedUserId,
+    ServerName, UserId,
     encryption::{CrossSigningKey, DeviceKeys, OneTimeKey},
     serde::Raw,
 };
@@ -65,11 +65,11 @@ pub struct RemoteKeys {
 }
 
 /// One-time keys wanted: for each device of each user, the algorithm.
-pub type KeyClaims = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, DeviceKeyAlgorithm>>;
+pub type KeyClaims = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>;
 
 /// One-time keys given: for each device of each user.
 pub type ClaimedKeys =
-    BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<OwnedDeviceKeyId, Raw<OneTimeKey>>>>;
+    BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>>>;
 
 /// Other servers, as users see them.
 #[async_trait]

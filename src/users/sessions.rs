@@ -11,6 +11,7 @@ use store::{Batch, Json};
 use crate::{
     Users,
     accounts::{Account, TRIES},
+    device_lists::ListChange,
     error::{Result, TokenError, UsersError},
     log_row::{LOG_TOPIC, UsersLogRow},
     tables::{ACCOUNTS, DEVICES, DeviceRow, TOKENS, TokenPair},
@@ -138,7 +139,7 @@ impl Users {
             let mut batch = Batch::new();
             batch.expect(&ACCOUNTS, &user_id.to_string(), Some(&Json(account.row.clone())));
             batch.put(&ACCOUNTS, &user_id.to_string(), &Json(row));
-            let login = self.stage_login(&mut batch, &user_id, old.as_ref(), &device)?;
+            let login = self.stage_login(&mut batch, &user_id, old.as_ref(), &device).await?;
             let ended: Vec<_> =
                 old.iter().flat_map(|row| &row.tokens).flat_map(TokenPair::hashes).collect();
             if self.write(batch, move |sessions| sessions.forget(ended)).await? {
@@ -154,7 +155,7 @@ impl Users {
     }
 
     /// Writes a login into a batch. `old` is the device's row as it was read.
-    pub(crate) fn stage_login(
+    pub(crate) async fn stage_login(
         &self,
         batch: &mut Batch,
         user_id: &UserId,
@@ -183,6 +184,9 @@ impl Users {
         batch.expect(&DEVICES, &key, old.cloned().map(Json).as_ref());
         batch.put(&DEVICES, &key, &Json(row));
         if old.is_none() {
+            // An earlier device of this name may have had keys.
+            drop(self.inner.key_counts.change(vec![(user_id.to_owned(), device_id.clone())]));
+            self.stage_list_change(batch, user_id, ListChange::device(&device_id)).await?;
             let (user_id, device_id) = (user_id.to_owned(), device_id.clone());
             batch.log(LOG_TOPIC, UsersLogRow::DeviceAdded { user_id, device_id }.encode()?);
         }
@@ -340,7 +344,7 @@ impl Session {
 }
 
 /// The ID that a client chose for its device, or a new one.
-fn chosen_device_id(wanted: Option<OwnedDeviceId>) -> Result<OwnedDeviceId> {
+pub(crate) fn chosen_device_id(wanted: Option<OwnedDeviceId>) -> Result<OwnedDeviceId> {
     match wanted {
         None => Ok(OwnedDeviceId::from(random_text::<10>(DEVICE_LETTERS)?)),
         Some(device_id) if device_id.as_str().is_empty() => {
@@ -354,7 +358,7 @@ fn chosen_device_id(wanted: Option<OwnedDeviceId>) -> Result<OwnedDeviceId> {
 }
 
 /// A device's name, cut to what is kept of it.
-fn short_name(mut name: String) -> String {
+pub(crate) fn short_name(mut name: String) -> String {
     let mut end = DEVICE_NAME_BYTES_MAX.min(name.len());
     while !name.is_char_boundary(end) {
         end -= 1;

@@ -2,8 +2,13 @@
 
 mod account_data;
 mod accounts;
+mod backup;
+mod keys;
 mod profiles;
+mod remote_lists;
 mod sessions;
+mod signing;
+mod to_device;
 
 use std::sync::Arc;
 
@@ -11,13 +16,13 @@ use clock::ManualClock;
 use ruma::{OwnedUserId, server_name};
 use store::Store;
 
-use crate::{Account, Login, NewAccount, NewDevice, TokenStyle, Users, UsersConfig};
+use crate::{Account, Login, NewAccount, NewDevice, Remote, TokenStyle, Users, UsersConfig};
 
 /// A server's users, and its clock.
 pub(crate) struct Home {
     pub(crate) users: Users,
     pub(crate) clock: Arc<ManualClock>,
-    store: Store,
+    pub(crate) store: Store,
 }
 
 impl Home {
@@ -27,14 +32,19 @@ impl Home {
 
     /// On a store of the test's choosing.
     pub(crate) async fn on(store: Store) -> Self {
+        Self::among(store, Arc::new(crate::Nobody)).await
+    }
+
+    /// With other servers.
+    pub(crate) async fn among(store: Store, remote: Arc<dyn Remote>) -> Self {
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-        let users = open(&store, &clock).await;
+        let users = open(&store, &clock, remote).await;
         Self { users, clock, store }
     }
 
     /// The same store, opened anew: nothing is cached.
     pub(crate) async fn reopened(&self) -> Users {
-        open(&self.store, &self.clock).await
+        open(&self.store, &self.clock, Arc::new(crate::Nobody)).await
     }
 
     pub(crate) async fn sign_up(&self, name: &str) -> OwnedUserId {
@@ -78,12 +88,12 @@ pub(crate) fn new_account(name: &str) -> NewAccount {
     }
 }
 
-async fn open(store: &Store, clock: &Arc<ManualClock>) -> Users {
+async fn open(store: &Store, clock: &Arc<ManualClock>, remote: Arc<dyn Remote>) -> Users {
     let config = UsersConfig {
         server_name: server_name!("localhost").to_owned(),
         argon2_memory_kib: 8,
         argon2_iterations: 1,
-        remote: Arc::new(crate::Nobody),
+        remote,
     };
     Users::open(store.clone(), config, Arc::clone(clock) as _).await.unwrap()
 }

@@ -1,6 +1,6 @@
 //! Writing what changes sessions: one batch, then the cache.
 
-use store::{Batch, StoreError};
+use store::{Batch, Position, StoreError};
 
 use crate::{
     Users,
@@ -34,5 +34,23 @@ impl Users {
             Err(StoreError::Conflict { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Commits a batch and then does something, even if nobody waits for that any more.
+    ///
+    /// # Errors
+    /// When the store fails, or others were quicker.
+    pub(crate) async fn commit_then(
+        &self,
+        batch: Batch,
+        settle: impl FnOnce() + Send + 'static,
+    ) -> Result<Position> {
+        let store = self.store().clone();
+        let task = tokio::spawn(async move {
+            let result = store.commit(batch).await;
+            settle();
+            result
+        });
+        Ok(task.await.map_err(|_| UsersError::Stopping)??)
     }
 }

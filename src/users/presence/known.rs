@@ -1,13 +1,19 @@
 //! What is known of everybody's presence, as plain data: no clock, no lock.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 
-use ruma::{OwnedUserId, UserId, presence::PresenceState};
+use ruma::{OwnedServerName, OwnedUserId, UserId, presence::PresenceState};
 
-use super::{PRESENCE_ACTIVE_MS, PRESENCE_ONLINE_MS, Presence};
+use super::{PRESENCE_ACTIVE_MS, PRESENCE_ONLINE_MS, Presence, REMOTE_PRESENCE_MS};
 
 /// Most users whose presence is kept. Beyond it those who have been offline longest are forgotten.
 const ENTRIES_MAX: usize = 100_000;
+
+/// Most users of one other server whose presence is kept. Beyond it, new ones are passed over.
+const ENTRIES_OF_SERVER_MAX: usize = 20_000;
 
 /// The presence of one user.
 #[derive(Debug)]
@@ -21,6 +27,14 @@ struct Entry {
     watching: usize,
     /// The version of the newest change; 0 without any.
     version: u64,
+    /// What the user's server says of them, where that is another one.
+    remote: Option<Remote>,
+}
+
+/// What only another server knows of its user.
+#[derive(Clone, Copy, Debug)]
+struct Remote {
+    is_active: bool,
 }
 
 impl Default for Entry {
@@ -32,15 +46,24 @@ impl Default for Entry {
             last_seen_ms: 0,
             watching: 0,
             version: 0,
+            remote: None,
         }
     }
 }
 
 impl Entry {
     fn is_active(&self, now_ms: u64) -> bool {
+        let lately = |at| now_ms.saturating_sub(at) < PRESENCE_ACTIVE_MS;
         self.state == PresenceState::Online
-            && (self.last_active_ms)
-                .is_some_and(|at| now_ms.saturating_sub(at) < PRESENCE_ACTIVE_MS)
+            && match self.remote {
+                Some(remote) => remote.is_active,
+                None => self.last_active_ms.is_some_and(lately),
+            }
+    }
+
+    /// How long the user stays as they are without being heard of, in milliseconds.
+    fn lasts_ms(&self) -> u64 {
+        if self.remote.is_some() { REMOTE_PRESENCE_MS } else { PRESENCE_ONLINE_MS }
     }
 
     fn to_presence(&self, user_id: &UserId, now_ms: u64) -> Presence {
@@ -60,6 +83,8 @@ pub(super) struct Known {
     entries: HashMap<OwnedUserId, Entry>,
     by_version: BTreeMap<u64, OwnedUserId>,
     version: u64,
+    /// How many users of each other server are kept.
+    by_server: HashMap<OwnedServerName, usize>,
 }
 
 impl Known {
@@ -102,6 +127,25 @@ impl Known {
         });
     }
 
+    /// Takes over what another server says of its user.
+    pub(super) fn receive(&mut self, told: Presence, now_ms: u64) {
+        let user_id = told.user_id;
+        if !self.knows(&user_id) {
+            let count = self.by_server.entry(user_id.server_name().to_owned()).or_default();
+            if *count >= ENTRIES_OF_SERVER_MAX {
+                return;
+            }
+            *count += 1;
+        }
+        self.update(&user_id, now_ms, |entry| {
+            entry.last_seen_ms = now_ms;
+            entry.last_active_ms = told.last_active_ms;
+            entry.state = told.state;
+            entry.status_msg = told.status_msg;
+            entry.remote = Some(Remote { is_active: told.currently_active });
+        });
+    }
+
     pub(super) fn start_watching(&mut self, user_id: &UserId, state: PresenceState, now_ms: u64) {
         self.update(user_id, now_ms, |entry| {
             entry.last_seen_ms = now_ms;
@@ -141,7 +185,7 @@ impl Known {
         let is_gone = |entry: &Entry| {
             entry.state != PresenceState::Offline
                 && entry.watching == 0
-                && now_ms.saturating_sub(entry.last_seen_ms) >= PRESENCE_ONLINE_MS
+                && now_ms.saturating_sub(entry.last_seen_ms) >= entry.lasts_ms()
         };
         let gone: Vec<OwnedUserId> = (self.entries.iter())
             .filter(|(_, entry)| is_gone(entry))
@@ -185,7 +229,8 @@ impl Known {
         }
     }
 
-    /// Forgets some of the offline users when there are too many of them.
+    /// Forgets some of the offline users when there are too many of them; then some of other
+    /// servers, those first that have not changed for longest.
     fn bound(&mut self) {
         if self.entries.len() <= ENTRIES_MAX {
             return;
@@ -193,120 +238,32 @@ impl Known {
         let goal = ENTRIES_MAX / 10 * 9;
         let is_idle = |entry: &Entry| entry.state == PresenceState::Offline && entry.watching == 0;
         // Those without a change come first: nobody was ever told of them.
-        let mut idle: Vec<(u64, OwnedUserId)> = (self.entries.iter())
+        let idle: Vec<(u64, OwnedUserId)> = (self.entries.iter())
             .filter(|(_, entry)| is_idle(entry))
             .map(|(user_id, entry)| (entry.version, user_id.clone()))
             .collect();
-        idle.sort_unstable();
-        for (version, user_id) in idle.into_iter().take(self.entries.len() - goal) {
-            self.entries.remove(&user_id);
+        self.forget(idle, goal);
+        if self.entries.len() > goal {
+            let remote = (self.entries.iter()).filter(|(_, entry)| entry.remote.is_some());
+            let remote = remote.map(|(user_id, entry)| (entry.version, user_id.clone())).collect();
+            self.forget(remote, goal);
+        }
+    }
+
+    /// Forgets the first of these, by version, until there are no more users than wanted.
+    fn forget(&mut self, mut users: Vec<(u64, OwnedUserId)>, goal: usize) {
+        users.sort_unstable();
+        for (version, user_id) in users.into_iter().take(self.entries.len().saturating_sub(goal)) {
             self.by_version.remove(&version);
+            let entry = self.entries.remove(&user_id);
+            if entry.is_some_and(|entry| entry.remote.is_some())
+                && let Some(count) = self.by_server.get_mut(user_id.server_name())
+            {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.by_server.remove(user_id.server_name());
+                }
+            }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ruma::user_id;
-
-    use super::*;
-
-    fn alice() -> &'static UserId {
-        user_id!("@alice:example.org")
-    }
-
-    fn bob() -> &'static UserId {
-        user_id!("@bob:example.org")
-    }
-
-    fn states(known: &Known, after: u64, upto: u64) -> Vec<(String, PresenceState)> {
-        (known.changes(after, upto, 0).into_iter())
-            .map(|presence| (presence.user_id.to_string(), presence.state))
-            .collect()
-    }
-
-    #[test]
-    fn a_user_who_never_showed_up_is_offline() {
-        let presence = Known::default().get(alice(), 1_000);
-        assert_eq!(presence.state, PresenceState::Offline);
-        assert_eq!(presence.last_active_ms, None);
-        assert!(!presence.currently_active);
-    }
-
-    #[test]
-    fn each_user_appears_once_with_the_newest_change() {
-        let mut known = Known::default();
-        known.set(alice(), PresenceState::Online, None, 1_000);
-        known.set(bob(), PresenceState::Online, None, 1_000);
-        known.set(alice(), PresenceState::Unavailable, None, 2_000);
-        let expected = [
-            (bob().to_string(), PresenceState::Online),
-            (alice().to_string(), PresenceState::Unavailable),
-        ];
-        assert_eq!(states(&known, 0, known.version()), expected);
-        assert_eq!(states(&known, 2, known.version()), expected[1..]);
-        assert!(states(&known, 3, 3).is_empty());
-        assert!(states(&known, 9, 3).is_empty());
-    }
-
-    #[test]
-    fn the_same_again_is_no_change() {
-        let mut known = Known::default();
-        known.set(alice(), PresenceState::Online, Some("hi".to_owned()), 1_000);
-        let version = known.version();
-        known.set(alice(), PresenceState::Online, Some("hi".to_owned()), 2_000);
-        assert_eq!(known.version(), version);
-        known.set(alice(), PresenceState::Online, Some("ho".to_owned()), 2_000);
-        assert!(known.version() > version);
-    }
-
-    #[test]
-    fn who_watches_stays_online_and_goes_offline_after_the_last_watch() {
-        let mut known = Known::default();
-        known.start_watching(alice(), PresenceState::Online, 0);
-        known.sweep(10 * PRESENCE_ONLINE_MS);
-        assert_eq!(known.get(alice(), 0).state, PresenceState::Online);
-        known.stop_watching(alice(), 10 * PRESENCE_ONLINE_MS);
-        known.sweep(11 * PRESENCE_ONLINE_MS - 1);
-        assert_eq!(known.get(alice(), 0).state, PresenceState::Online);
-        known.sweep(11 * PRESENCE_ONLINE_MS);
-        assert_eq!(known.get(alice(), 0).state, PresenceState::Offline);
-    }
-
-    #[test]
-    fn activity_ends_idleness_but_does_not_unmask_who_is_offline() {
-        let mut known = Known::default();
-        known.set(alice(), PresenceState::Unavailable, None, 1_000);
-        known.set(bob(), PresenceState::Offline, None, 1_000);
-        for user_id in [alice(), bob()] {
-            known.note_active(user_id, 2_000);
-        }
-        assert_eq!(known.get(alice(), 2_000).state, PresenceState::Online);
-        let presence = known.get(bob(), 2_000);
-        assert_eq!(presence.state, PresenceState::Offline);
-        assert_eq!(presence.last_active_ms, Some(2_000));
-    }
-
-    #[test]
-    fn watching_keeps_the_status_message() {
-        let mut known = Known::default();
-        known.set(alice(), PresenceState::Unavailable, Some("lunch".to_owned()), 0);
-        known.start_watching(alice(), PresenceState::Online, 10);
-        let presence = known.get(alice(), 10);
-        assert_eq!(presence.status_msg.as_deref(), Some("lunch"));
-        assert_eq!(presence.state, PresenceState::Online);
-        assert!(presence.currently_active);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_keeps_who_is_online() {
-        let mut known = Known::default();
-        known.start_watching(alice(), PresenceState::Online, 0);
-        for number in 0..=ENTRIES_MAX {
-            let user_id = OwnedUserId::try_from(format!("@u{number}:example.org")).unwrap();
-            known.remember(&user_id, "x".to_owned());
-        }
-        assert!(known.entries.len() <= ENTRIES_MAX);
-        assert_eq!(known.get(alice(), 0).state, PresenceState::Online);
     }
 }
