@@ -3,6 +3,7 @@
 //! [Spec](https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync)
 
 mod account_data;
+mod e2ee;
 mod ephemeral;
 mod plan;
 mod presence;
@@ -33,7 +34,6 @@ use crate::{
     request::SyncRequest,
     sent_members::KnownMembers,
     shape::Shape,
-    standing,
     token::SyncToken,
 };
 
@@ -123,16 +123,15 @@ pub(crate) fn is_empty(response: &Response) -> bool {
         && response.device_lists.is_empty()
 }
 
-/// Builds the response for a stretch.
+/// Builds the response for a stretch, and the token that goes with it.
 pub(crate) async fn respond(
     syncing: &Syncing,
     wish: &Wish<'_>,
     stretch: Stretch,
-) -> Result<Response> {
+) -> Result<(Response, SyncToken)> {
     let inner = &syncing.inner;
     let viewer = &wish.request.user_id;
-    let upto = stretch.upto.position;
-    let memberships = standing::memberships(&inner.rooms, &inner.notifier, viewer, upto).await?;
+    let memberships = inner.rooms.memberships(viewer).await?;
     let account_data = AccountData::load(syncing, viewer, stretch).await?;
     let plans = plan::make(syncing, wish, stretch, &memberships, &account_data).await?;
     let is_quiet = plans.is_empty() && stretch.presence_since() == stretch.upto.presence;
@@ -161,7 +160,9 @@ pub(crate) async fn respond(
     response.account_data.events = making.account_data.global(&wish.account_data_filter)?;
     response.presence = Presence::new();
     response.presence.events = presence::make(&making, newcomers).await?;
-    Ok(response)
+    let memberships = &making.memberships;
+    let next = e2ee::add(syncing, wish, stretch, memberships, &mut response).await?;
+    Ok((response, next))
 }
 
 fn add(rooms: &mut RoomUpdates, room_id: OwnedRoomId, update: RoomUpdate) {

@@ -7,7 +7,7 @@
 mod state;
 mod window;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use rooms::{Position, Room, Rooms, ServedEvent, StateRoot, Summary};
 use ruma::UserId;
@@ -18,11 +18,6 @@ pub(crate) use self::{
     state::{StatePlace, StateWish},
     window::{Window, WindowWish, takes},
 };
-
-/// How often, and how long apart, it is waited for a room's head that the log has told of already.
-const TRIES: u32 = 100;
-const NEWEST: Position = Position::new(u64::MAX - 1);
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// Which part of a room's history is asked for, and how.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +85,8 @@ pub(crate) async fn build(
     let roots = Roots { since, start, end };
     let changes = state::Changes::between(rooms, room, since, end).await?;
     let summary = if wish.summary && changes.may_rename() {
-        Some(summary(rooms, room, wish.viewer).await?)
+        // As it is now: what changes after the delta comes with the next one.
+        Some(rooms.summary(room, wish.viewer).await?)
     } else {
         None
     };
@@ -98,18 +94,4 @@ pub(crate) async fn build(
     let numbers = state::select(rooms, room, &wish, roots, &changes, &window, heroes).await?;
     let state = state::serve(rooms, room, &wish, &numbers).await?;
     Ok(Some(RoomDelta { window, state, summary }))
-}
-
-/// The summary of a room as it is now, or a moment before: what changes after the delta comes with
-/// the next one.
-async fn summary(rooms: &Rooms, room: &Room, viewer: &UserId) -> Result<Summary> {
-    for _ in 0..TRIES {
-        let head = rooms.current_state(room).await?;
-        // A commit is visible a moment before whoever made it has moved the head in memory.
-        if rooms.state_at(room, NEWEST).await? == Some(head) {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(rooms.summary(room, viewer).await?)
 }

@@ -6,6 +6,7 @@
 
 mod classic;
 mod delta;
+mod device_lists;
 mod error;
 mod filter;
 mod ignored;
@@ -23,7 +24,10 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use clock::Clock;
 use rooms::{Position, Rooms};
-use ruma::api::client::sync::sync_events::v3::Response;
+use ruma::{
+    UserId,
+    api::client::sync::sync_events::{DeviceLists, v3::Response},
+};
 use store::Store;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -142,6 +146,15 @@ impl Syncing {
             let device = (request.user_id.clone(), request.device_id.clone());
             inner.sent_members.begin(device, request.since)
         };
+        if let Some(since) = request.since {
+            // A token of another time, as from before a backup was restored, acknowledges nothing.
+            let newest = self.now().await.position;
+            if since.position > newest || since.to_device > newest {
+                return Err(SyncError::BadToken { token: since.to_string() });
+            }
+            let (user_id, device_id) = (&request.user_id, &request.device_id);
+            inner.users.acknowledge_inbox(user_id, device_id, since.to_device).await?;
+        }
         let (response, next) = self.wait_for_news(&request, &known).await?;
         known.finish(next);
         Ok(response)
@@ -167,10 +180,12 @@ impl Syncing {
             if let Some(token) = since.filter(|since| since.position > upto.position) {
                 return Err(SyncError::BadToken { token: token.to_string() });
             }
-            let response = classic::respond(self, &wish, Stretch { since, upto }).await?;
+            let stretch = Stretch { since, upto };
+            let (response, upto) = classic::respond(self, &wish, stretch).await?;
             let is_awaited = since.is_none()
                 || request.full_state
                 || !classic::is_empty(&response)
+                || self.has_key_news(request, since)
                 || inner.closing.is_cancelled()
                 || Instant::now() >= deadline;
             if is_awaited {
@@ -191,12 +206,41 @@ impl Syncing {
     /// them.
     async fn now(&self) -> SyncToken {
         let inner = &self.inner;
+        let position = inner.notifier.position().await;
         SyncToken {
-            position: inner.notifier.position().await,
+            position,
             boot: inner.boot,
             typing: inner.rooms.typing_version(),
             presence: inner.users.presence_version(),
+            to_device: position,
         }
+    }
+
+    /// Whether a user's fallback keys were used up since they were told of them.
+    fn has_key_news(&self, request: &SyncRequest, since: Option<SyncToken>) -> bool {
+        let used = self.inner.notifier.marks().user_key_used(&request.user_id);
+        since.is_some_and(|since| used > since.position)
+    }
+
+    /// Whose devices changed for a user between two points, and with whom they share no room any
+    /// more.
+    ///
+    /// # Errors
+    /// [`SyncError::BadToken`] for a token from the future; errors of the rooms, the users and the
+    /// store.
+    pub async fn key_changes(
+        &self,
+        user_id: &UserId,
+        from: SyncToken,
+        to: SyncToken,
+    ) -> Result<DeviceLists> {
+        let newest = self.inner.notifier.position().await;
+        if from.position > newest {
+            return Err(SyncError::BadToken { token: from.to_string() });
+        }
+        let memberships = self.inner.rooms.memberships(user_id).await?;
+        let upto = to.position.min(newest);
+        device_lists::between(self, user_id, &memberships, from.position, upto).await
     }
 
     /// The position up to which this handle has followed the log.

@@ -62,6 +62,8 @@ struct Concerned {
     users: BTreeSet<OwnedUserId>,
     /// Who sent events.
     senders: BTreeSet<OwnedUserId>,
+    /// Whose devices changed.
+    devices: BTreeSet<OwnedUserId>,
 }
 
 impl Notifier {
@@ -88,12 +90,6 @@ impl Notifier {
     /// The newest changes.
     pub(crate) fn marks(&self) -> RwLockReadGuard<'_, Marks> {
         self.inner.marks.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The newest member event of a user that counts is this one.
-    pub(crate) fn take_back_membership(&self, user_id: &UserId, position: Position) {
-        let mut marks = self.inner.marks.write().unwrap_or_else(PoisonError::into_inner);
-        marks.take_back_membership(user_id, position);
     }
 
     /// A place to wait for news of a user.
@@ -193,12 +189,14 @@ impl Notifier {
             RoomsLogRow::Event { room, member, sender, .. } => {
                 marks.event(room, position);
                 concerned.rooms.insert(room);
+                if member.is_some() {
+                    marks.member(room, position);
+                }
                 if self.inner.rooms.is_local(&sender) {
                     concerned.senders.insert(sender);
                 }
                 let local = member.filter(|(user_id, _)| self.inner.rooms.is_local(user_id));
                 if let Some((user_id, _)) = local {
-                    marks.membership(&user_id, position);
                     concerned.users.insert(user_id);
                 }
             }
@@ -208,6 +206,13 @@ impl Notifier {
             }
             RoomsLogRow::Receipt { room, user, private: true, .. } => {
                 marks.receipt(room, position);
+                concerned.users.insert(user);
+            }
+            RoomsLogRow::Whole { room, .. } => {
+                marks.event(room, position);
+                concerned.rooms.insert(room);
+            }
+            RoomsLogRow::Outside { user, .. } => {
                 concerned.users.insert(user);
             }
             // What is forgotten is no news: the leave has been, or will be.
@@ -228,6 +233,9 @@ impl Notifier {
         }
         for room in concerned.rooms {
             self.wake_room(room).await;
+        }
+        for user_id in &concerned.devices {
+            self.wake_who_knows(user_id).await;
         }
     }
 
@@ -293,15 +301,15 @@ impl Notifier {
             return;
         }
         self.inner.waiters.wake(user_id);
-        let memberships = match self.inner.rooms.memberships(user_id).await {
-            Ok(memberships) => memberships,
+        let rooms = match self.inner.rooms.rooms_of(user_id).await {
+            Ok(rooms) => rooms,
             Err(error) => {
                 tracing::warn!(%error, "nobody is told of a presence");
                 return;
             }
         };
-        for record in memberships.joined() {
-            self.wake_room(record.room).await;
+        for room in rooms {
+            self.wake_room(room).await;
         }
     }
 
@@ -335,8 +343,24 @@ fn mark_user(
     position: Position,
     concerned: &mut Concerned,
 ) {
-    if let UsersLogRow::AccountData { user_id, .. } = change {
-        marks.account_data(&user_id, position);
-        concerned.users.insert(user_id);
+    match change {
+        UsersLogRow::AccountData { user_id, .. } => {
+            marks.account_data(&user_id, position);
+            concerned.users.insert(user_id);
+        }
+        UsersLogRow::DeviceListChanged { user_id, .. } => {
+            marks.device_list(position);
+            concerned.devices.insert(user_id);
+        }
+        UsersLogRow::Signed { user_id } => {
+            marks.signed(&user_id, position);
+            concerned.users.insert(user_id);
+        }
+        UsersLogRow::FallbackKeyUsed { user_id, .. } => {
+            marks.key_used(&user_id, position);
+            concerned.users.insert(user_id);
+        }
+        UsersLogRow::ToDevice { user_ids } => concerned.users.extend(user_ids),
+        _ => {}
     }
 }

@@ -144,7 +144,8 @@ mod tests {
     const ROOM: RoomNumber = RoomNumber::new(1);
 
     fn token(position: u64) -> SyncToken {
-        SyncToken { position: Position::new(position), boot: 1, typing: 0, presence: 0 }
+        let position = Position::new(position);
+        SyncToken { position, boot: 1, typing: 0, presence: 0, to_device: position }
     }
 
     fn event(number: u64) -> EventNumber {

@@ -1,18 +1,12 @@
 //! What a user is in each room at a point, though they may have become something else since.
 
-use std::{sync::Arc, time::Duration};
-
-use rooms::{EventNumber, MembershipRecord, Memberships, Position, Room, Rooms};
+use rooms::{EventNumber, MembershipRecord, Position, Room, Rooms};
 use ruma::{
     UserId,
     events::{StateEventType, room::member::MembershipState},
 };
 
-use crate::{error::Result, notifier::Notifier};
-
-/// How often, and how long apart, it is waited for memberships that the log has told of already.
-const TRIES: u32 = 40;
-const PAUSE: Duration = Duration::from_millis(5);
+use crate::error::Result;
 
 /// What a user is in a room at a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,34 +16,6 @@ pub(crate) struct Standing {
     pub(crate) event: EventNumber,
     /// When that event was accepted.
     pub(crate) position: Position,
-}
-
-/// The memberships of a user, not older than a point that the notifier has seen.
-pub(crate) async fn memberships(
-    rooms: &Rooms,
-    notifier: &Notifier,
-    user_id: &UserId,
-    upto: Position,
-) -> Result<Arc<Memberships>> {
-    let mut tries = 0;
-    loop {
-        let memberships = rooms.memberships(user_id).await?;
-        let expected = notifier.marks().user_membership(user_id).min(upto);
-        let newest = memberships.iter().map(|record| record.position).max();
-        let newest = newest.unwrap_or(Position::ZERO);
-        if newest >= expected {
-            return Ok(memberships);
-        }
-        if tries == TRIES {
-            // The member event has not become part of the room's current state.
-            notifier.take_back_membership(user_id, newest);
-            return Ok(memberships);
-        }
-        // The commit is visible, but whoever made it has yet to drop what was cached: a matter of
-        // microseconds.
-        tries += 1;
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 /// What the user of a record was in the room at a point; `None` where they were nothing.

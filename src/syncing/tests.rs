@@ -56,7 +56,7 @@ impl Home {
     }
 
     pub(crate) async fn join(&self, user: &UserId, room: &RoomId) -> rooms::Result<()> {
-        self.rooms.join(user, room, Profile::default(), None).await
+        self.rooms.join(user, room, &[], Profile::default(), None).await
     }
 
     pub(crate) async fn say(&self, user: &UserId, room: &RoomId, body: &str) -> OwnedEventId {

@@ -8,8 +8,9 @@ use crate::error::SyncError;
 
 /// A point in all that a client can be told, from which it goes on.
 ///
-/// Written `s{position}_{boot}_{typing}_{presence}`. The versions of typing and presence are kept
-/// in memory, so they mean something only within the run of the server that `boot` names.
+/// Written `s{position}_{boot}_{typing}_{presence}_{to_device}`. The versions of typing and
+/// presence are kept in memory, so they mean something only within the run of the server that
+/// `boot` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SyncToken {
     /// Every commit up to this one has been seen.
@@ -20,12 +21,15 @@ pub struct SyncToken {
     pub typing: u64,
     /// The version of presence that has been seen.
     pub presence: u64,
+    /// Every message for the device up to this commit has been seen: earlier than `position` where
+    /// there were too many for one response.
+    pub to_device: Position,
 }
 
 impl fmt::Display for SyncToken {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { position, boot, typing, presence } = self;
-        write!(out, "s{}_{boot}_{typing}_{presence}", position.get())
+        let Self { position, boot, typing, presence, to_device } = self;
+        write!(out, "s{}_{boot}_{typing}_{presence}_{}", position.get(), to_device.get())
     }
 }
 
@@ -39,11 +43,14 @@ impl FromStr for SyncToken {
 
 fn parse(text: &str) -> Option<SyncToken> {
     let mut parts = text.strip_prefix('s')?.split('_').map(number);
+    let position = Position::new(parts.next()??);
     let token = SyncToken {
-        position: Position::new(parts.next()??),
+        position,
         boot: parts.next()??,
         typing: parts.next()??,
         presence: parts.next()??,
+        // Tokens of an older program have seen all messages that there were.
+        to_device: parts.next().unwrap_or(Some(position.get())).map(Position::new)?,
     };
     parts.next().is_none().then_some(token)
 }
@@ -61,8 +68,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_reads_as_it_was_written(position: u64, boot: u64, typing: u64, presence: u64) {
-            let token = SyncToken { position: Position::new(position), boot, typing, presence };
+        fn a_token_reads_as_it_was_written(
+            position: u64, boot: u64, typing: u64, presence: u64, to_device: u64,
+        ) {
+            let (position, to_device) = (Position::new(position), Position::new(to_device));
+            let token = SyncToken { position, boot, typing, presence, to_device };
             prop_assert_eq!(token.to_string().parse::<SyncToken>().unwrap(), token);
         }
 
@@ -74,7 +84,8 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused() {
-        for bad in ["", "s", "s1", "s1_2_3", "s1_2_3_4_5", "t1_2_3_4", "s+1_2_3_4", "s1_2_3_", "x"]
+        for bad in
+            ["", "s", "s1", "s1_2_3", "s1_2_3_4_5_6", "t1_2_3_4", "s+1_2_3_4", "s1_2_3_", "x"]
         {
             assert!(bad.parse::<SyncToken>().is_err(), "{bad}");
         }

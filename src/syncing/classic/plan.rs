@@ -141,7 +141,8 @@ async fn part(
                 Some(since) if is_new => joined_since(syncing, wish, record, since).await?,
                 since => since,
             };
-            Some(Part::Joined(joined(wish, since, glance)))
+            members_known(syncing, wish, record, since)
+                .map(|since| Part::Joined(joined(wish, since, glance)))
         }
         MembershipState::Invite if is_new => Some(Part::Invited(standing.event)),
         MembershipState::Knock if is_new => Some(Part::Knocked(standing.event)),
@@ -151,6 +152,21 @@ async fn part(
         }
         _ => None,
     })
+}
+
+/// The point where a client stands. One that wants all members at once is not shown a room whose
+/// members we lack, and has it as new once we know them. `None` while it is not shown.
+fn members_known(
+    syncing: &Syncing,
+    wish: &Wish<'_>,
+    record: &MembershipRecord,
+    since: Option<Position>,
+) -> Option<Option<Position>> {
+    if wish.room_filters.lazy.is_some() {
+        return Some(since);
+    }
+    let whole = syncing.inner.rooms.whole_since(record.room)?;
+    Some(since.filter(|since| *since >= whole))
 }
 
 /// The point where a client stands, if the user was joined there already.

@@ -60,17 +60,8 @@ async fn is_seen(making: &Making<'_>, user_id: &UserId) -> Result<bool> {
 
 /// Whether somebody is in a room with the user of these memberships.
 async fn share_a_room(rooms: &Rooms, mine: &Memberships, other: &UserId) -> Result<bool> {
-    if rooms.is_local(other) {
-        let theirs = rooms.memberships(other).await?;
-        return Ok(theirs.joined().any(|record| mine.is_joined(record.room)));
-    }
-    for record in mine.joined() {
-        let room = rooms.room_by_number(record.room).await?;
-        if rooms.joined_users(&room).await?.contains(other) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let theirs = rooms.rooms_of(other).await?;
+    Ok(theirs.into_iter().any(|room| mine.is_joined(room)))
 }
 
 fn event(presence: &Presence, now_ms: u64) -> Result<Raw<PresenceEvent>> {

@@ -15,15 +15,19 @@ pub(crate) struct RoomMark {
     pub(crate) event: Position,
     /// The newest receipt.
     pub(crate) receipt: Position,
+    /// The newest member event.
+    pub(crate) member: Position,
 }
 
 /// The last changes of a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UserMark {
-    /// The newest member event, in any room.
-    pub(crate) membership: Position,
     /// The newest account data.
     pub(crate) account_data: Position,
+    /// When they last signed somebody's master key.
+    signed: Position,
+    /// When one of their fallback keys was last used for the first time.
+    key_used: Position,
 }
 
 trait Newest {
@@ -38,7 +42,7 @@ impl Newest for RoomMark {
 
 impl Newest for UserMark {
     fn newest(&self) -> Position {
-        self.membership.max(self.account_data)
+        self.account_data.max(self.signed).max(self.key_used)
     }
 }
 
@@ -47,12 +51,18 @@ impl Newest for UserMark {
 pub(crate) struct Marks {
     rooms: Since<RoomNumber, RoomMark>,
     users: Since<OwnedUserId, UserMark>,
+    /// The newest change of anybody's devices.
+    device_lists: Position,
 }
 
 impl Marks {
     /// Nothing is known of what happened up to the baseline.
     pub(crate) fn new(baseline: Position) -> Self {
-        Self { rooms: Since::new(baseline, MARKS_MAX), users: Since::new(baseline, MARKS_MAX) }
+        Self {
+            rooms: Since::new(baseline, MARKS_MAX),
+            users: Since::new(baseline, MARKS_MAX),
+            device_lists: baseline,
+        }
     }
 
     pub(crate) fn event(&mut self, room: RoomNumber, position: Position) {
@@ -63,15 +73,38 @@ impl Marks {
         self.rooms.mark(room, |mark| mark.receipt = mark.receipt.max(position));
     }
 
-    pub(crate) fn membership(&mut self, user_id: &UserId, position: Position) {
-        self.users.mark(user_id.to_owned(), |mark| mark.membership = mark.membership.max(position));
+    pub(crate) fn member(&mut self, room: RoomNumber, position: Position) {
+        self.rooms.mark(room, |mark| mark.member = mark.member.max(position));
     }
 
-    /// The newest member event of a user that counts is this one.
-    pub(crate) fn take_back_membership(&mut self, user_id: &UserId, position: Position) {
-        if let Some(mark) = self.users.marks.get_mut(user_id) {
-            mark.membership = mark.membership.min(position);
-        }
+    pub(crate) fn signed(&mut self, user_id: &UserId, position: Position) {
+        self.users.mark(user_id.to_owned(), |mark| mark.signed = mark.signed.max(position));
+    }
+
+    pub(crate) fn key_used(&mut self, user_id: &UserId, position: Position) {
+        self.users.mark(user_id.to_owned(), |mark| mark.key_used = mark.key_used.max(position));
+    }
+
+    pub(crate) fn device_list(&mut self, position: Position) {
+        self.device_lists = self.device_lists.max(position);
+    }
+
+    /// The newest change of anybody's devices.
+    pub(crate) const fn device_lists(&self) -> Position {
+        self.device_lists
+    }
+
+    /// When a user last signed somebody's master key: not later than the baseline where that is not
+    /// remembered.
+    pub(crate) fn user_signed(&self, user_id: &UserId) -> Position {
+        let mark = self.users.marks.get(user_id).copied().unwrap_or_default();
+        mark.signed.max(self.users.baseline)
+    }
+
+    /// When a fallback key of a user was last used for the first time; zero where that is not
+    /// remembered.
+    pub(crate) fn user_key_used(&self, user_id: &UserId) -> Position {
+        self.users.marks.get(user_id).copied().unwrap_or_default().key_used
     }
 
     pub(crate) fn account_data(&mut self, user_id: &UserId, position: Position) {
@@ -83,10 +116,12 @@ impl Marks {
     pub(crate) fn room(&self, room: RoomNumber) -> RoomMark {
         let baseline = self.rooms.baseline;
         match self.rooms.marks.get(&room) {
-            Some(mark) => {
-                RoomMark { event: mark.event.max(baseline), receipt: mark.receipt.max(baseline) }
-            }
-            None => RoomMark { event: baseline, receipt: baseline },
+            Some(mark) => RoomMark {
+                event: mark.event.max(baseline),
+                receipt: mark.receipt.max(baseline),
+                member: mark.member.max(baseline),
+            },
+            None => RoomMark { event: baseline, receipt: baseline, member: baseline },
         }
     }
 
@@ -94,11 +129,6 @@ impl Marks {
     pub(crate) fn user_account_data(&self, user_id: &UserId) -> Position {
         let mark = self.users.marks.get(user_id).copied().unwrap_or_default();
         mark.account_data.max(self.users.baseline)
-    }
-
-    /// The newest member event of a user that is remembered; zero where none is.
-    pub(crate) fn user_membership(&self, user_id: &UserId) -> Position {
-        self.users.marks.get(user_id).copied().unwrap_or_default().membership
     }
 }
 
@@ -149,9 +179,9 @@ mod tests {
         let room = RoomNumber::new(1);
         assert_eq!(marks.room(room).event, at(10));
         marks.receipt(room, at(12));
-        assert_eq!(marks.room(room), RoomMark { event: at(10), receipt: at(12) });
+        assert_eq!(marks.room(room), RoomMark { event: at(10), receipt: at(12), member: at(10) });
         marks.event(room, at(13));
-        assert_eq!(marks.room(room), RoomMark { event: at(13), receipt: at(12) });
+        assert_eq!(marks.room(room), RoomMark { event: at(13), receipt: at(12), member: at(10) });
     }
 
     #[test]
