@@ -55,6 +55,7 @@ const SUSPENDED_MAY_NOT: &[(Method, &str)] = &[
     (Method::POST, "/rooms/{}/kick"),
     (Method::POST, "/rooms/{}/ban"),
     (Method::POST, "/rooms/{}/unban"),
+    (Method::POST, "/rooms/{}/upgrade"),
     (Method::PUT, "/rooms/{}/send/{}/{}"),
     (Method::PUT, "/rooms/{}/state/{}"),
     (Method::PUT, "/rooms/{}/state/{}/{}"),

@@ -17,7 +17,7 @@ use ruma::{
 
 use crate::{
     ApiState,
-    auth::{ActiveSession, Session},
+    auth::{ActiveSession, Session, missing_token},
     error::ApiError,
     extract::{Ruma, route},
 };
@@ -56,9 +56,14 @@ async fn set_room_alias(
 /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias)
 async fn get_room_id_by_alias(
     State(rooms): State<Rooms>,
+    session: Option<Session>,
     Ruma(request): Ruma<get_alias::v3::Request>,
 ) -> Result<Ruma<get_alias::v3::Response>, ApiError> {
-    match rooms.resolve_alias(&request.room_alias).await? {
+    if request.room_alias.server_name() != rooms.server_name() && session.is_none() {
+        // Strangers may ask for our aliases, but not have others asked for theirs.
+        return Err(missing_token());
+    }
+    match rooms.find_alias(&request.room_alias).await? {
         Some((room_id, servers)) => Ok(Ruma(get_alias::v3::Response::new(room_id, servers))),
         None => Err(ApiError::not_found("no room has this alias")),
     }
@@ -116,6 +121,7 @@ async fn set_visibility(
 /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms)
 async fn public_rooms(
     State(rooms): State<Rooms>,
+    session: Option<Session>,
     Ruma(request): Ruma<get_public_rooms::v3::Request>,
 ) -> Result<Ruma<get_public_rooms::v3::Response>, ApiError> {
     let query = PublicRoomsQuery {
@@ -123,7 +129,12 @@ async fn public_rooms(
         since: request.since,
         filter: Filter::new(),
     };
-    let page = list(&rooms, request.server.as_deref(), query).await?;
+    let server = request.server.as_deref();
+    if server.is_some_and(|server| server != rooms.server_name()) && session.is_none() {
+        // Strangers may read our list, but not have others asked for theirs.
+        return Err(missing_token());
+    }
+    let page = list(&rooms, server, query).await?;
     let mut response = get_public_rooms::v3::Response::new(page.chunk);
     response.next_batch = page.next_batch;
     response.prev_batch = page.prev_batch;
@@ -156,17 +167,16 @@ async fn query_public_rooms(
     Ok(Ruma(response))
 }
 
-/// A page of this server's directory. Others cannot be asked.
+/// A page of a server's directory.
 async fn list(
     rooms: &Rooms,
     server: Option<&ServerName>,
     query: PublicRoomsQuery,
 ) -> Result<PublicRoomsPage, ApiError> {
-    if server.is_some_and(|server| server != rooms.server_name()) {
-        let message = "the directories of other servers cannot be read yet";
-        return Err(ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message));
-    }
-    Ok(rooms.public_rooms(query).await?)
+    Ok(match server {
+        Some(server) => rooms.public_rooms_of(server, query).await?,
+        None => rooms.public_rooms(query).await?,
+    })
 }
 
 fn as_limit(limit: UInt) -> usize {

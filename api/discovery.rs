@@ -24,7 +24,8 @@ const VERSIONS: [&str; 20] = [
 ];
 
 /// Proposals that work here under their unstable or early names.
-const FEATURES: [&str; 3] = ["org.matrix.msc3882", "uk.tcpip.msc4133", "uk.tcpip.msc4133.stable"];
+const FEATURES: [&str; 4] =
+    ["org.matrix.msc3814", "org.matrix.msc3882", "uk.tcpip.msc4133", "uk.tcpip.msc4133.stable"];
 
 pub(crate) fn routes() -> Router<ApiState> {
     let router = route::<get_supported_versions::Request, _, _>(Router::new(), get_versions);

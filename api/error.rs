@@ -2,6 +2,7 @@
 //! codes.
 
 mod convert;
+mod servers;
 
 use std::borrow::Cow;
 

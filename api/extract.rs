@@ -82,6 +82,21 @@ impl<const N: usize> FromRequestParts<ApiState> for PathArgs<N> {
     }
 }
 
+/// The query of a request, for endpoints that ruma does not read as clients write them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueryArgs<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<ApiState> for QueryArgs<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        serde_html_form::from_str(query).map(Self).map_err(|error| {
+            ApiError::invalid_param(format!("the query has the wrong shape: {error}"))
+        })
+    }
+}
+
 /// Registers a handler under every path that ruma knows for an endpoint, and under the `r0` alias
 /// of each `v3` path.
 pub(crate) fn route<R, H, T>(mut router: Router<ApiState>, handler: H) -> Router<ApiState>

@@ -8,13 +8,18 @@ mod account_data;
 mod admin_register;
 mod auth;
 mod capabilities;
+mod dehydrated;
 mod devices;
 mod directory;
 mod discovery;
 mod error;
 mod extract;
 mod filters;
+mod key_backup;
+mod keys;
 mod login;
+mod media;
+mod openid;
 mod presence;
 mod profile;
 mod push_rules;
@@ -25,6 +30,7 @@ mod router;
 mod settings;
 mod state;
 mod sync;
+mod to_device;
 mod uia;
 
 pub use crate::{

@@ -50,7 +50,7 @@ async fn get(
     session: ActiveSession,
     Ruma(request): Ruma<get_presence::v3::Request>,
 ) -> Result<Ruma<get_presence::v3::Response>, ApiError> {
-    if !may_see(&users, &rooms, &session.user_id, &request.user_id).await? {
+    if !may_see(&rooms, &session.user_id, &request.user_id).await? {
         return Err(ApiError::forbidden("you share no room with this user"));
     }
     let presence = users.presence(&request.user_id).await?;
@@ -64,26 +64,11 @@ async fn get(
 }
 
 /// Whether a user may see the presence of another: they are the same, or joined to the same room.
-async fn may_see(
-    users: &Users,
-    rooms: &Rooms,
-    viewer: &UserId,
-    other: &UserId,
-) -> Result<bool, ApiError> {
+async fn may_see(rooms: &Rooms, viewer: &UserId, other: &UserId) -> Result<bool, ApiError> {
     if viewer == other {
         return Ok(true);
     }
     let own = rooms.memberships(viewer).await?;
-    if users.is_local(other) {
-        let theirs = rooms.memberships(other).await?;
-        return Ok(own.joined().any(|record| theirs.is_joined(record.room)));
-    }
-    for record in own.joined() {
-        if let Some(room) = rooms.room(&record.room_id).await?
-            && rooms.joined_users(&room).await?.contains(other)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let theirs = rooms.rooms_of(other).await?;
+    Ok(theirs.into_iter().any(|room| own.is_joined(room)))
 }

@@ -1,5 +1,7 @@
 //! Profiles: names, pictures and whatever else users tell of themselves.
 
+use std::collections::BTreeMap;
+
 use axum::{Router, extract::State};
 use rooms::Rooms;
 use ruma::{
@@ -12,7 +14,7 @@ use serde_json::{Map, Value as JsonValue};
 use users::Users;
 
 use crate::{
-    auth::{ActiveSession, guests_may_not},
+    auth::{ActiveSession, Session, guests_may_not, missing_token},
     error::ApiError,
     extract::{JsonBody, PathArgs, Ruma, route},
     rooms::member_profile,
@@ -30,10 +32,10 @@ pub(crate) fn routes() -> Router<ApiState> {
 /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid)
 async fn get_user_profile(
     State(users): State<Users>,
+    session: Option<Session>,
     Ruma(request): Ruma<get_profile::v3::Request>,
 ) -> Result<Ruma<get_profile::v3::Response>, ApiError> {
-    check_exists(&users, &request.user_id).await?;
-    let profile = users.profile(&request.user_id).await?;
+    let profile = load(&users, session.as_ref(), &request.user_id).await?;
     Ok(Ruma(profile.into_iter().collect()))
 }
 
@@ -41,12 +43,12 @@ async fn get_user_profile(
 /// [Spec](https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuseridkeyname)
 async fn get_field(
     State(users): State<Users>,
+    session: Option<Session>,
     PathArgs(args): PathArgs<2>,
 ) -> Result<axum::Json<JsonValue>, ApiError> {
     let [user_id, field] = args;
     let user_id = parse_user_id(&user_id)?;
-    check_exists(&users, &user_id).await?;
-    let value = users.profile(&user_id).await?.remove(&field);
+    let value = load(&users, session.as_ref(), &user_id).await?.remove(&field);
     match value {
         Some(value) => Ok(axum::Json(JsonValue::Object(Map::from_iter([(field, value)])))),
         // Those two were always there; clients do not expect an error for a user without a name.
@@ -130,9 +132,15 @@ fn check_own(session: &ActiveSession, user_id: &str, field: &str) -> Result<(), 
     Ok(())
 }
 
-async fn check_exists(users: &Users, user_id: &UserId) -> Result<(), ApiError> {
-    match users.account(user_id).await? {
-        Some(_) => Ok(()),
-        None => Err(ApiError::not_found("user not found")),
+/// The profile of a user here or elsewhere. Only for users of ours another server is asked.
+async fn load(
+    users: &Users,
+    session: Option<&Session>,
+    user_id: &UserId,
+) -> Result<BTreeMap<String, JsonValue>, ApiError> {
+    if session.is_none() && !users.is_local(user_id) {
+        return Err(missing_token());
     }
+    let profile = users.profile_of(user_id).await?;
+    profile.ok_or_else(|| ApiError::not_found("user not found"))
 }

@@ -3,12 +3,15 @@
 mod create;
 mod ephemeral;
 mod guests;
+mod hierarchy;
 mod history;
 mod members;
 mod membership;
 mod moderation;
 mod send;
 mod state;
+mod timestamp;
+mod upgrade;
 
 use axum::Router;
 use rooms::{Profile, Viewer};
@@ -28,6 +31,9 @@ pub(crate) fn routes() -> Router<ApiState> {
         .merge(membership::routes())
         .merge(moderation::routes())
         .merge(ephemeral::routes())
+        .merge(hierarchy::routes())
+        .merge(timestamp::routes())
+        .merge(upgrade::routes())
 }
 
 /// The part of a user's profile that goes into member events. Empty for users of other servers.

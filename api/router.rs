@@ -5,9 +5,9 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
 
 use crate::{
-    account, account_data, admin_register, capabilities, devices, directory, discovery,
-    error::ApiError, filters, login, presence, profile, push_rules, rate_limit::limit_addresses,
-    register, rooms, state::ApiState, sync,
+    account, account_data, admin_register, capabilities, dehydrated, devices, directory, discovery,
+    error::ApiError, filters, key_backup, keys, login, media, openid, presence, profile,
+    push_rules, rate_limit::limit_addresses, register, rooms, state::ApiState, sync, to_device,
 };
 
 /// The whole client-server API. Unknown paths and wrong methods are answered here, too.
@@ -17,17 +17,23 @@ pub fn router(state: ApiState) -> Router {
         .merge(account_data::routes())
         .merge(admin_register::routes())
         .merge(capabilities::routes())
+        .merge(dehydrated::routes())
         .merge(devices::routes())
         .merge(directory::routes())
         .merge(discovery::routes())
         .merge(filters::routes())
+        .merge(key_backup::routes())
+        .merge(keys::routes())
         .merge(login::routes())
+        .merge(openid::routes())
+        .merge(media::routes())
         .merge(presence::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())
         .merge(register::routes())
         .merge(rooms::routes())
         .merge(sync::routes())
+        .merge(to_device::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), limit_addresses))

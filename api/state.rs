@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use clock::Clock;
+use media::Media;
 use rooms::Rooms;
 use syncing::Syncing;
 use users::Users;
@@ -17,6 +18,7 @@ use crate::{
 pub struct ApiState {
     pub(crate) users: Users,
     pub(crate) rooms: Rooms,
+    pub(crate) media: Media,
     pub(crate) syncing: Syncing,
     pub(crate) settings: Arc<ApiSettings>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -31,6 +33,7 @@ impl ApiState {
     pub fn new(
         users: Users,
         rooms: Rooms,
+        media: Media,
         syncing: Syncing,
         settings: ApiSettings,
         clock: Arc<dyn Clock>,
@@ -39,6 +42,7 @@ impl ApiState {
         Self {
             users,
             rooms,
+            media,
             syncing,
             settings: Arc::new(settings),
             uia: Arc::new(UiaSessions::new(Arc::clone(&clock))),
@@ -58,6 +62,12 @@ impl FromRef<ApiState> for Users {
 impl FromRef<ApiState> for Rooms {
     fn from_ref(state: &ApiState) -> Self {
         state.rooms.clone()
+    }
+}
+
+impl FromRef<ApiState> for Media {
+    fn from_ref(state: &ApiState) -> Self {
+        state.media.clone()
     }
 }
 

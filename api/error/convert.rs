@@ -1,11 +1,12 @@
 //! From the domain's words to statuses and error codes.
 
 use http::StatusCode;
+use media::MediaError;
 use rooms::RoomsError;
 use syncing::SyncError;
 use users::UsersError;
 
-use super::ApiError;
+use super::{ApiError, servers::servers};
 
 /// How long a client waits that met a busy server, in milliseconds.
 const BUSY_RETRY_MS: u64 = 2_000;
@@ -29,12 +30,45 @@ impl From<RoomsError> for ApiError {
                 Self::new(StatusCode::FORBIDDEN, "M_BAD_STATE", error.to_string())
             }
             RoomsError::Remote { .. } => bad("M_UNKNOWN"),
+            RoomsError::IncompatibleVersion { version } => {
+                bad("M_INCOMPATIBLE_ROOM_VERSION").with("room_version", version.as_str())
+            }
+            RoomsError::UnableToAuthorise => bad("M_UNABLE_TO_AUTHORISE_JOIN"),
+            RoomsError::UnableToGrant => bad("M_UNABLE_TO_GRANT_JOIN"),
+            RoomsError::Servers { failures } => servers(failures, error.to_string()),
+            RoomsError::Partial => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "M_UNABLE_DUE_TO_PARTIAL_STATE", error.to_string())
+            }
             RoomsError::Event(_) => bad("M_BAD_JSON"),
             RoomsError::Stopping => stopping(),
             RoomsError::Damaged { .. }
             | RoomsError::BadRow { .. }
             | RoomsError::MissingEvent { .. }
             | RoomsError::Store(_) => Self::internal(&error),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<MediaError> for ApiError {
+    fn from(error: MediaError) -> Self {
+        let text = error.to_string();
+        match &error {
+            MediaError::NotFound => Self::not_found(text),
+            MediaError::NotYetUploaded => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED", text)
+            }
+            MediaError::Taken => Self::new(StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA", text),
+            MediaError::Forbidden { .. } => Self::forbidden(text),
+            MediaError::TooManyPromises => Self::limit_exceeded(BUSY_RETRY_MS),
+            MediaError::Invalid { .. } => Self::invalid_param(text),
+            MediaError::TooLarge { .. } => Self::too_large(text),
+            MediaError::RemoteTooLarge { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "M_TOO_LARGE", text)
+            }
+            MediaError::NoPicture { .. } | MediaError::Interrupted { .. } => Self::unknown(text),
+            MediaError::Remote(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", text),
             other => Self::internal(other),
         }
     }
@@ -56,6 +90,17 @@ impl From<UsersError> for ApiError {
             UsersError::TooLarge { .. } => Self::too_large(error.to_string()),
             UsersError::KeyTooLarge => bad("M_KEY_TOO_LARGE"),
             UsersError::ProfileTooLarge => bad("M_PROFILE_TOO_LARGE"),
+            UsersError::InvalidSignature { .. } => bad("M_INVALID_SIGNATURE"),
+            UsersError::Missing { .. } => bad("M_MISSING_PARAM"),
+            UsersError::Forbidden { .. } => Self::forbidden(error.to_string()),
+            UsersError::WrongBackup { current } => {
+                let code = "M_WRONG_ROOM_KEYS_VERSION";
+                let wrong = Self::new(StatusCode::FORBIDDEN, code, error.to_string());
+                wrong.with("current_version", current.to_string())
+            }
+            UsersError::Remote(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string())
+            }
             UsersError::Stopping => stopping(),
             UsersError::Busy | UsersError::Contended => Self::limit_exceeded(BUSY_RETRY_MS),
             UsersError::BadConfig { .. }

@@ -3,7 +3,7 @@
 use axum::{Router, extract::State};
 use rooms::{Rooms, RoomsError};
 use ruma::{
-    OwnedRoomId, RoomAliasId, RoomOrAliasId,
+    OwnedRoomId, OwnedServerName, RoomAliasId, RoomOrAliasId,
     api::client::{
         knock::knock_room,
         membership::{forget_room, join_room_by_id, join_room_by_id_or_alias, leave_room},
@@ -37,7 +37,7 @@ async fn join_by_id(
 ) -> Result<Ruma<join_room_by_id::v3::Response>, ApiError> {
     super::guests::check_join(&rooms, &session, &request.room_id).await?;
     let profile = super::member_profile(&users, &session.user_id).await?;
-    rooms.join(&session.user_id, &request.room_id, profile, request.reason).await?;
+    rooms.join(&session.user_id, &request.room_id, &[], profile, request.reason).await?;
     Ok(Ruma(join_room_by_id::v3::Response::new(request.room_id)))
 }
 
@@ -49,10 +49,10 @@ async fn join_by_id_or_alias(
     session: ActiveSession,
     Ruma(request): Ruma<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<Ruma<join_room_by_id_or_alias::v3::Response>, ApiError> {
-    let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
+    let (room_id, via) = resolve(&rooms, &request.room_id_or_alias, request.via).await?;
     super::guests::check_join(&rooms, &session, &room_id).await?;
     let profile = super::member_profile(&users, &session.user_id).await?;
-    rooms.join(&session.user_id, &room_id, profile, request.reason).await?;
+    rooms.join(&session.user_id, &room_id, &via, profile, request.reason).await?;
     Ok(Ruma(join_room_by_id_or_alias::v3::Response::new(room_id)))
 }
 
@@ -64,9 +64,9 @@ async fn knock(
     session: ActiveSession,
     Ruma(request): Ruma<knock_room::v3::Request>,
 ) -> Result<Ruma<knock_room::v3::Response>, ApiError> {
-    let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
+    let (room_id, via) = resolve(&rooms, &request.room_id_or_alias, request.via).await?;
     let profile = super::member_profile(&users, &session.user_id).await?;
-    rooms.knock(&session.user_id, &room_id, profile, request.reason).await?;
+    rooms.knock(&session.user_id, &room_id, &via, profile, request.reason).await?;
     Ok(Ruma(knock_room::v3::Response::new(room_id)))
 }
 
@@ -96,14 +96,22 @@ async fn forget(
     Ok(Ruma(forget_room::v3::Response::new()))
 }
 
-/// The room that an ID or alias names.
-async fn resolve(rooms: &Rooms, room: &RoomOrAliasId) -> Result<OwnedRoomId, ApiError> {
+/// The room that an ID or alias names, and the servers to be asked for help: those that the client
+/// names, then those that the alias does.
+async fn resolve(
+    rooms: &Rooms,
+    room: &RoomOrAliasId,
+    mut via: Vec<OwnedServerName>,
+) -> Result<(OwnedRoomId, Vec<OwnedServerName>), ApiError> {
     let alias: &RoomAliasId = match OwnedRoomId::try_from(room.to_owned()) {
-        Ok(room_id) => return Ok(room_id),
+        Ok(room_id) => return Ok((room_id, via)),
         Err(_) => room.try_into().map_err(|_| ApiError::invalid_param("neither ID nor alias"))?,
     };
-    match rooms.resolve_alias(alias).await? {
-        Some((room_id, _)) => Ok(room_id),
+    match rooms.find_alias(alias).await? {
+        Some((room_id, servers)) => {
+            via.extend(servers);
+            Ok((room_id, via))
+        }
         None => Err(ApiError::not_found("no such alias")),
     }
 }
