@@ -1,4 +1,5 @@
-//! What administrators do to users: over the admin socket of a running server, or on the store of a
+//! What administrators do to users and to the signing key: over the admin socket of a running
+//! server, or on the store of a
 //! stopped one.
 //!
 //! The socket is `<data_dir>/admin.sock`, for its owner only. A request is one line of JSON, and so
@@ -7,8 +8,9 @@
 use std::{io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use rooms::Rooms;
-use ruma::OwnedUserId;
+use ruma::{OwnedServerSigningKeyId, OwnedUserId};
 use serde::{Deserialize, Serialize};
+use store::Store;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
@@ -17,7 +19,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use users::{AdminRight, Erasure, LogOut, NewAccount, Users, UsersError};
 
-use crate::serve_socket::{SocketFile, bind_unix};
+use crate::{
+    identity::{self, IdentityError},
+    serve_socket::{SocketFile, bind_unix},
+};
 
 /// Name of the socket in the data directory.
 pub(crate) const SOCKET_NAME: &str = "admin.sock";
@@ -51,6 +56,8 @@ pub(crate) enum AdminRequest {
     Deactivate { user: String, erase: bool },
     /// The right to administrate, given or taken.
     SetAdmin { user: String, admin: bool },
+    /// A new signing key, from the next start on.
+    RotateKey,
 }
 
 /// What became of it.
@@ -61,6 +68,8 @@ pub(crate) enum AdminReply {
     Done { user_id: OwnedUserId },
     /// A page of accounts. An empty one is the end.
     Users { users: Vec<UserLine> },
+    /// A signing key was made.
+    Key { key_id: OwnedServerSigningKeyId },
     /// It was not done.
     Refused { why: String },
 }
@@ -84,11 +93,14 @@ enum AdminError {
     Users(#[from] UsersError),
     #[error(transparent)]
     Api(#[from] api::ApiError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
 }
 
 /// The handles that requests need.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
+    pub(crate) store: Store,
     pub(crate) users: Users,
     pub(crate) rooms: Rooms,
 }
@@ -117,6 +129,11 @@ impl Admin {
                 let page = self.users.list_accounts(after.as_deref(), PAGE).await?;
                 let users = page.into_iter().map(UserLine::from).collect();
                 return Ok(AdminReply::Users { users });
+            }
+            AdminRequest::RotateKey => {
+                let key_id = identity::rotate(&self.store).await?;
+                tracing::info!(%key_id, "a new signing key will be used from the next start on");
+                return Ok(AdminReply::Key { key_id });
             }
             AdminRequest::ResetPassword { user, password } => {
                 let user_id = self.user(&user).await?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use clock::{Clock as _, SystemClock};
 use ruma::OwnedServerName;
 use tokio::{
     runtime::Runtime,
@@ -16,6 +17,7 @@ use tokio::{
 
 use crate::{
     Server,
+    cli_key::{self, KeyCommand},
     cli_user::{self, UserCommand},
     config::Config,
     config_load::{ConfigError, Sources},
@@ -61,6 +63,9 @@ enum Command {
     /// Changes users, of a running server or of a stopped one.
     #[command(subcommand)]
     User(UserCommand),
+    /// Changes the key that signs for the server, of a running server or of a stopped one.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Looks at the store of a stopped server.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -130,6 +135,10 @@ fn perform(settings: &Settings, command: Command) -> Result<(), CliError> {
         Command::User(command) => {
             let config = settings.load(Name::MayBeStored)?;
             Runtime::new()?.block_on(cli_user::perform(&config, command))
+        }
+        Command::Key(command) => {
+            let config = settings.load(Name::MayBeStored)?;
+            Runtime::new()?.block_on(cli_key::perform(&config, command))
         }
         Command::Store(StoreCommand::Check) => {
             let config = settings.load(Name::MayBeStored)?;
@@ -238,8 +247,10 @@ async fn check_store(config: &Config) -> Result<(), CliError> {
             .and_then(|name| name.ok_or(IdentityError::Nobody))
             .map_err(StartError::from)?,
     };
-    let key = identity::load(&store, &name).await.map_err(StartError::from)?;
-    let report = rooms::check(&store, &name, &key).await.map_err(StartError::from)?;
+    let now_ms = SystemClock.now_ms();
+    let keys = identity::load(&store, &name, now_ms).await.map_err(StartError::from)?;
+    let keys = keys.public_keys(&name);
+    let report = rooms::check(&store, &name, keys).await.map_err(StartError::from)?;
     say(&report.to_string())?;
     store.close().await.map_err(StartError::from)?;
     if report.is_sound() {

@@ -5,7 +5,7 @@ use std::io;
 use clap::Subcommand;
 
 use crate::{
-    admin::{self, Admin, AdminReply, AdminRequest, UserLine},
+    admin::{self, AdminReply, AdminRequest, UserLine},
     cli::{CliError, say},
     config::Config,
     wiring::Ground,
@@ -64,6 +64,19 @@ pub(crate) enum UserCommand {
 pub(crate) async fn perform(config: &Config, command: UserCommand) -> Result<(), CliError> {
     let mut hands = Hands { config, ground: None };
     let result = hands.perform(command).await;
+    if let Some(ground) = hands.ground {
+        ground.close().await?;
+    }
+    result
+}
+
+/// Carries one request out: by the running server, or else on its store.
+pub(crate) async fn ask_once(
+    config: &Config,
+    request: &AdminRequest,
+) -> Result<AdminReply, CliError> {
+    let mut hands = Hands { config, ground: None };
+    let result = hands.send(request).await;
     if let Some(ground) = hands.ground {
         ground.close().await?;
     }
@@ -141,8 +154,8 @@ impl Hands<'_> {
             self.ground = Some(Ground::open(self.config).await?);
         }
         match &self.ground {
-            Some(Ground { users, rooms, .. }) => {
-                let admin = Admin { users: users.clone(), rooms: rooms.clone() };
+            Some(ground) => {
+                let admin = ground.admin();
                 Ok(admin.perform(request.clone()).await)
             }
             None => Err(CliError::Refused("no store is open".to_owned())),
@@ -150,7 +163,7 @@ impl Hands<'_> {
     }
 }
 
-fn unexpected(reply: AdminReply) -> CliError {
+pub(crate) fn unexpected(reply: AdminReply) -> CliError {
     CliError::Refused(match reply {
         AdminReply::Refused { why } => why,
         other => format!("the server answered something else: {other:?}"),

@@ -2,7 +2,7 @@
 //!
 //! `config.example.toml` documents each key for people; a test keeps the two alike.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub struct Config {
     pub federation: FederationConfig,
     /// Rooms.
     pub rooms: RoomsSection,
+    /// Files.
+    pub media: MediaSection,
     /// What hashing a password costs (argon2id).
     pub passwords: PasswordsConfig,
     /// Whether those who ask too much are slowed down.
@@ -178,6 +180,20 @@ pub struct FederationConfig {
     pub extra_root_certificates: Vec<PathBuf>,
     /// Whether loopback and private addresses may be called.
     pub allow_private_addresses: bool,
+    /// Patterns of server names: if there are any, no other servers are talked to.
+    pub allow: Vec<String>,
+    /// Patterns of server names that are never talked to.
+    pub deny: Vec<String>,
+    /// Whether they are told who of our users is online.
+    pub send_presence: bool,
+    /// Longest that connecting to a server may take, TLS included, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Longest that an answer may take, in milliseconds. Some requests wait shorter.
+    pub request_timeout_ms: u64,
+    /// Largest answer, in bytes. Most answers are bounded tighter.
+    pub answer_bytes_max: usize,
+    /// Addresses at which servers are reached, instead of those found by discovery.
+    pub overrides: BTreeMap<OwnedServerName, SocketAddr>,
 }
 
 impl Default for FederationConfig {
@@ -187,6 +203,13 @@ impl Default for FederationConfig {
             verify_certificates: true,
             extra_root_certificates: Vec::new(),
             allow_private_addresses: false,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            send_presence: true,
+            connect_timeout_ms: 10_000,
+            request_timeout_ms: 180_000,
+            answer_bytes_max: 128 * 1024 * 1024,
+            overrides: BTreeMap::new(),
         }
     }
 }
@@ -204,6 +227,22 @@ pub struct RoomsSection {
 impl Default for RoomsSection {
     fn default() -> Self {
         Self { default_version: RoomVersionId::V12, cache_mib: 128 }
+    }
+}
+
+/// Files that users send each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MediaSection {
+    /// Largest file that a user may upload, in bytes.
+    pub upload_bytes_max: u64,
+    /// Largest file that is fetched from another server, in bytes.
+    pub remote_bytes_max: u64,
+}
+
+impl Default for MediaSection {
+    fn default() -> Self {
+        Self { upload_bytes_max: 50 * 1024 * 1024, remote_bytes_max: 100 * 1024 * 1024 }
     }
 }
 

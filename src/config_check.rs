@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, path::Path};
 
+use ruma::RoomVersionId;
+
 use crate::{
     config::{Config, ListenerConfig},
     config_bind::Bind,
@@ -26,6 +28,13 @@ const BODY_BYTES_MIN: usize = 128 * 1024;
 /// Largest `body_bytes_max`.
 const BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// Least `answer_bytes_max`: a transaction of 50 events must fit in several times over.
+const ANSWER_BYTES_MIN: usize = 1024 * 1024;
+
+/// Versions of which rooms are not made unless somebody asks for it.
+const OLD_VERSIONS: [RoomVersionId; 5] =
+    [RoomVersionId::V1, RoomVersionId::V2, RoomVersionId::V3, RoomVersionId::V4, RoomVersionId::V5];
+
 /// Least time limit, in milliseconds.
 const TIMEOUT_MS_MIN: u64 = 10;
 
@@ -39,6 +48,7 @@ impl Config {
         self.check_server(&mut problems);
         self.check_listeners(&mut problems);
         self.check_registration(&mut problems);
+        self.check_federation(&mut problems);
         self.check_sizes(&mut problems);
         self.check_support(&mut problems);
         if let Err(why) = crate::telemetry::parse_filter(&self.log.filter) {
@@ -106,6 +116,44 @@ impl Config {
         }
     }
 
+    fn check_federation(&self, problems: &mut Problems) {
+        let federation = &self.federation;
+        for (index, path) in federation.extra_root_certificates.iter().enumerate() {
+            if !path.is_file() {
+                problems.add(
+                    &format!("federation.extra_root_certificates[{index}]"),
+                    format!("`{}` is no file; expected a PEM file", path.display()),
+                );
+            }
+        }
+        let lists = [("allow", &federation.allow), ("deny", &federation.deny)];
+        for (name, patterns) in lists {
+            for (index, pattern) in patterns.iter().enumerate() {
+                if pattern.is_empty() || pattern.contains(char::is_whitespace) {
+                    problems.add(
+                        &format!("federation.{name}[{index}]"),
+                        format!(
+                            "`{pattern}` is no pattern; expected a server name, perhaps with * and ?, like \
+                             `*.example.org`"
+                        ),
+                    );
+                }
+            }
+        }
+        let times = [
+            ("connect_timeout_ms", federation.connect_timeout_ms),
+            ("request_timeout_ms", federation.request_timeout_ms),
+        ];
+        for (name, value) in times {
+            problems.check_range(&format!("federation.{name}"), value, 10..=3_600_000);
+        }
+        problems.check_range(
+            "federation.answer_bytes_max",
+            federation.answer_bytes_max as u64,
+            ANSWER_BYTES_MIN as u64..=BODY_BYTES_MAX as u64,
+        );
+    }
+
     fn check_sizes(&self, problems: &mut Problems) {
         let passwords = &self.passwords;
         let memory_kib = u64::from(passwords.memory_kib);
@@ -117,18 +165,7 @@ impl Config {
         problems.check_range("passwords.iterations", u64::from(passwords.iterations), 1..=1_000);
         problems.check_range("storage.cache_mib", self.storage.cache_mib, 1..=1024 * 1024);
         problems.check_range("rooms.cache_mib", self.rooms.cache_mib, 1..=1024 * 1024);
-        if !event::SUPPORTED.contains(&self.rooms.default_version) {
-            let known: Vec<&str> =
-                event::SUPPORTED.iter().map(|version| version.as_str()).collect();
-            problems.add(
-                "rooms.default_version",
-                format!(
-                    "`{}` is not supported; expected one of {}",
-                    self.rooms.default_version,
-                    known.join(", ")
-                ),
-            );
-        }
+        self.check_default_version(problems);
         let limits = &self.limits;
         let sizes = [
             ("connections_max", limits.connections_max, CONNECTIONS_MIN, 1_000_000),
@@ -146,6 +183,19 @@ impl Config {
         ];
         for (name, value, min) in times {
             problems.check_range(&format!("limits.{name}"), value, min..=86_400_000);
+        }
+    }
+
+    /// Rooms of old versions are only made when somebody names the version.
+    fn check_default_version(&self, problems: &mut Problems) {
+        let version = &self.rooms.default_version;
+        let modern = || event::SUPPORTED.iter().filter(|version| !OLD_VERSIONS.contains(version));
+        if !modern().any(|known| known == version) {
+            let known: Vec<&str> = modern().map(|version| version.as_str()).collect();
+            problems.add(
+                "rooms.default_version",
+                format!("`{version}` is not for new rooms; expected one of {}", known.join(", ")),
+            );
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod cli;
+mod cli_key;
 mod cli_user;
 mod config;
 mod config_bind;
@@ -36,17 +37,17 @@ use tokio_util::{
 };
 
 use crate::{
-    admin::{Admin, AdminSocket},
+    admin::AdminSocket,
     serve::{Listener, Shared},
-    wiring::Ground,
+    wiring::{Federation, Ground},
 };
 
 pub use crate::{
     cli::run,
     config::{
         ApplicationServicesConfig, Config, FederationConfig, LimitsConfig, ListenerConfig,
-        Listeners, LogConfig, LogFormat, PasswordsConfig, RateLimitsConfig, RegistrationConfig,
-        Resource, RoomsSection, ServerConfig, StorageConfig, SupportConfig,
+        Listeners, LogConfig, LogFormat, MediaSection, PasswordsConfig, RateLimitsConfig,
+        RegistrationConfig, Resource, RoomsSection, ServerConfig, StorageConfig, SupportConfig,
     },
     config_bind::Bind,
     config_load::{ConfigError, ENVIRONMENT_PREFIX, Place, Sources},
@@ -67,6 +68,7 @@ pub struct Server {
     tasks: TaskTracker,
     ground: Ground,
     syncing: Syncing,
+    federation: Option<Federation>,
 }
 
 /// Where a listener waits.
@@ -108,12 +110,12 @@ impl Server {
         tasks.spawn(wiring::finish_departures(ground.clone(), stop.clone()));
         match AdminSocket::bind(&config.server.data_dir).await {
             Ok(socket) => {
-                let admin = Admin { users: ground.users.clone(), rooms: ground.rooms.clone() };
-                tasks.spawn(socket.run(admin, stop.clone()));
+                tasks.spawn(socket.run(ground.admin(), stop.clone()));
             }
             Err(error) => tracing::warn!(%error, "no admin socket: `natterjack user` needs it"),
         }
-        let doors = wiring::doors(&config, &ground, syncing.clone());
+        let federation = Federation::start(&config, &ground);
+        let doors = wiring::doors(&config, &ground, syncing.clone(), federation.as_ref());
         let shared = Shared {
             limits: config.limits,
             connections: Arc::new(Semaphore::new(connections_max)),
@@ -135,7 +137,8 @@ impl Server {
                 "application services are not supported yet: their registrations are passed over"
             );
         }
-        Ok(Self { addresses, stop: stop.drop_guard(), listeners, tasks, ground, syncing })
+        let stop = stop.drop_guard();
+        Ok(Self { addresses, stop, listeners, tasks, ground, syncing, federation })
     }
 
     /// The name of the server: the domain in user and room IDs.
@@ -185,11 +188,14 @@ impl Server {
     /// # Errors
     /// [`StartError::Store`] when the store can't be closed in order.
     pub async fn stop(self) -> Result<(), StartError> {
-        let Self { stop, mut listeners, tasks, ground, syncing, .. } = self;
+        let Self { stop, mut listeners, tasks, ground, syncing, federation, .. } = self;
         drop(stop);
         syncing.stop().await;
         drop(syncing);
         while listeners.join_next().await.is_some() {}
+        if let Some(federation) = federation {
+            federation.stop().await;
+        }
         tasks.close();
         tasks.wait().await;
         ground.close().await

@@ -1,6 +1,9 @@
 //! Logs and metrics.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    io::IsTerminal as _,
+    sync::{Arc, OnceLock},
+};
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -38,7 +41,10 @@ pub(crate) fn start_log(config: &LogConfig) {
         .and_then(|filter| parse_filter(&filter).ok())
         .or_else(|| parse_filter(&config.filter).ok())
         .unwrap_or_else(|| EnvFilter::new("info,ruma_state_res=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Fails where a log was started before; that one goes on.
     let _ = match config.format {
         LogFormat::Human => builder.try_init(),

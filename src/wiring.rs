@@ -1,12 +1,16 @@
 //! Builds the house in a straight line: store → rooms, users → syncing → the doors.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use api::{ApiSettings, ApiState, RegistrationSettings, SupportSettings};
 use axum::{Router, response::IntoResponse as _, routing::get};
 use clock::{Clock, SystemClock};
-use event::ServerKey;
+use federation::{
+    Certificates, Client, ClientConfig, Door, DoorParts, FederationError, OwnKeys, Sender,
+    SenderConfig, SenderParts, ServerLists,
+};
 use http::header;
+use media::{Media, MediaConfig, MediaError};
 use rooms::{Rooms, RoomsConfig, RoomsError};
 use ruma::OwnedServerName;
 use store::{RocksOptions, Store, StoreError};
@@ -15,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use users::{Users, UsersConfig, UsersError};
 
 use crate::{
+    admin::Admin,
     config::Config,
     identity::{self, IdentityError},
     observe,
@@ -25,6 +30,9 @@ use crate::{
 
 /// Name of the store's directory in the data directory.
 const STORE_NAME: &str = "store";
+
+/// Name of the files' directory in the data directory.
+const MEDIA_NAME: &str = "media";
 
 /// Why the server can't start, or did not stop in order.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +54,15 @@ pub enum StartError {
     /// The store can't be opened or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Other servers can't be talked with.
+    #[error(transparent)]
+    Federation(#[from] FederationError),
     /// The rooms can't be opened.
     #[error(transparent)]
     Rooms(#[from] RoomsError),
+    /// The files can't be opened.
+    #[error(transparent)]
+    Media(#[from] MediaError),
     /// The users can't be opened.
     #[error(transparent)]
     Users(#[from] UsersError),
@@ -59,9 +73,11 @@ pub enum StartError {
 pub(crate) struct Ground {
     pub(crate) store: Store,
     pub(crate) server_name: OwnedServerName,
-    pub(crate) key: Arc<ServerKey>,
+    pub(crate) keys: OwnKeys,
+    pub(crate) client: Client,
     pub(crate) users: Users,
     pub(crate) rooms: Rooms,
+    pub(crate) media: Media,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -92,25 +108,42 @@ impl Ground {
             Some(name) => name.clone(),
             None => identity::stored_name(&store).await?.ok_or(IdentityError::Nobody)?,
         };
-        let key = Arc::new(identity::load(&store, &server_name).await?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keys = identity::load(&store, &server_name, clock.now_ms()).await?;
+        let client_config = client_config(config, server_name.clone());
+        let client = Client::new(client_config, keys.clone(), store.clone(), Arc::clone(&clock))?;
         let rooms_config = RoomsConfig {
             cache_bytes: config.rooms.cache_mib.saturating_mul(1024 * 1024),
+            remote: Arc::new(client.clone()),
             ..RoomsConfig::new(
                 server_name.clone(),
                 config.rooms.default_version.clone(),
-                Arc::clone(&key),
+                keys.current(),
             )
         };
         let users_config = UsersConfig {
             server_name: server_name.clone(),
             argon2_memory_kib: config.passwords.memory_kib,
             argon2_iterations: config.passwords.iterations,
-            remote: Arc::new(users::Nobody),
+            remote: Arc::new(client.clone()),
         };
         let rooms = Rooms::open(store.clone(), rooms_config, Arc::clone(&clock)).await?;
         let users = Users::open(store.clone(), users_config, Arc::clone(&clock)).await?;
-        Ok(Self { store, server_name, key, users, rooms, clock })
+        let media_config = MediaConfig {
+            server_name: server_name.clone(),
+            directory: config.server.data_dir.join(MEDIA_NAME),
+            upload_bytes_max: config.media.upload_bytes_max,
+            remote_bytes_max: config.media.remote_bytes_max,
+            remote: Arc::new(client.clone()),
+        };
+        let media = Media::open(store.clone(), media_config, Arc::clone(&clock)).await?;
+        Ok(Self { store, server_name, keys, client, users, rooms, media, clock })
+    }
+
+    /// What carries administrators' requests out.
+    pub(crate) fn admin(&self) -> Admin {
+        let (store, users, rooms) = (self.store.clone(), self.users.clone(), self.rooms.clone());
+        Admin { store, users, rooms }
     }
 
     /// Finishes all work and closes the store.
@@ -128,29 +161,101 @@ pub(crate) async fn finish_departures(ground: Ground, stop: CancellationToken) {
     }
 }
 
+/// The half of federation that stands on the domain: what other servers are sent, and what they are
+/// answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Federation {
+    sender: Sender,
+    door: Door,
+}
+
+impl Federation {
+    /// Begins to send and to receive; `None` where the configuration switches federation off.
+    pub(crate) fn start(config: &Config, ground: &Ground) -> Option<Self> {
+        if !config.federation.enabled {
+            return None;
+        }
+        let sender = Sender::start(SenderParts {
+            store: ground.store.clone(),
+            rooms: ground.rooms.clone(),
+            users: ground.users.clone(),
+            deliver: Arc::new(ground.client.clone()),
+            clock: Arc::clone(&ground.clock),
+            config: SenderConfig {
+                sends_presence: config.federation.send_presence,
+                ..SenderConfig::default()
+            },
+        });
+        let door = Door::start(DoorParts {
+            server_name: ground.server_name.clone(),
+            keys: ground.keys.clone(),
+            clock: Arc::clone(&ground.clock),
+            version: crate::VERSION,
+            store: ground.store.clone(),
+            rooms: ground.rooms.clone(),
+            users: ground.users.clone(),
+            media: ground.media.clone(),
+            client: ground.client.clone(),
+            sender: sender.clone(),
+        });
+        Some(Self { sender, door })
+    }
+
+    /// Ends both. What waits to be sent, or for other events, stays in the store.
+    pub(crate) async fn stop(&self) {
+        tokio::join!(self.door.stop(), self.sender.stop());
+    }
+}
+
 /// Builds the doors on the ground.
-pub(crate) fn doors(config: &Config, ground: &Ground, syncing: Syncing) -> Doors {
+pub(crate) fn doors(
+    config: &Config,
+    ground: &Ground,
+    syncing: Syncing,
+    federation: Option<&Federation>,
+) -> Doors {
     let state = ApiState::new(
         ground.users.clone(),
         ground.rooms.clone(),
+        ground.media.clone(),
         syncing,
         api_settings(config, ground),
         Arc::clone(&ground.clock),
     );
-    let federation = if config.federation.enabled {
-        federation::router(federation::Door {
-            server_name: ground.server_name.clone(),
-            key: Arc::clone(&ground.key),
-            clock: Arc::clone(&ground.clock),
-            version: crate::VERSION,
-        })
-    } else {
-        Router::new().fallback(async || unrecognized())
+    let federation = match federation {
+        Some(federation) => federation::router(federation.door.clone()),
+        None => Router::new().fallback(async || unrecognized()),
     };
     Doors {
         client: observe::around(api::router(state)),
         federation: observe::around(federation),
         metrics: observe::around(metrics_door()),
+    }
+}
+
+/// How other servers are talked with.
+fn client_config(config: &Config, server_name: OwnedServerName) -> ClientConfig {
+    let federation = &config.federation;
+    if federation.enabled && !federation.verify_certificates {
+        tracing::warn!(
+            "the certificates of other servers are not checked: anybody may pose as one"
+        );
+    }
+    ClientConfig {
+        is_enabled: federation.enabled,
+        certificates: match federation.verify_certificates {
+            true => Certificates::MustBeValid,
+            false => Certificates::Any,
+        },
+        extra_root_certificates: federation.extra_root_certificates.clone(),
+        allow_private_addresses: federation.allow_private_addresses,
+        lists: ServerLists::new(&federation.allow, &federation.deny),
+        overrides: federation.overrides.clone(),
+        trusted_key_servers: config.server.trusted_key_servers.clone(),
+        connect_timeout: Duration::from_millis(federation.connect_timeout_ms),
+        request_timeout: Duration::from_millis(federation.request_timeout_ms),
+        answer_bytes_max: federation.answer_bytes_max,
+        ..ClientConfig::new(server_name)
     }
 }
 
