@@ -64,7 +64,7 @@ impl Home {
             let room_id = home.rooms.create(&home.alice, wish).await?;
             for name in ["@bob:localhost", "@carol:localhost"] {
                 let profile = Profile::default();
-                home.rooms.join(&UserId::parse(name)?, &room_id, profile, None).await?;
+                home.rooms.join(&UserId::parse(name)?, &room_id, &[], profile, None).await?;
             }
             for _ in 0..MESSAGES {
                 home.say(&room_id).await?;
@@ -101,7 +101,7 @@ impl Member {
     async fn new(home: &Home, number: usize) -> Result<Self> {
         let user_id = UserId::parse(format!("@user{number}:localhost"))?;
         let room_id = home.room_ids.first().ok_or("there is a room")?;
-        home.rooms.join(&user_id, room_id, Profile::default(), None).await?;
+        home.rooms.join(&user_id, room_id, &[], Profile::default(), None).await?;
         let request = SyncRequest::new(user_id, "DEVICE".into());
         Ok(Self { request: SyncRequest { set_presence: PresenceState::Offline, ..request } })
     }
