@@ -1,4 +1,4 @@
-# make setup | run | test | bench | test-clients. Every build is of the whole workspace with one profile, so that RocksDB,
+# make setup | run | test | bench | test-clients | test-interop. Every build is of the whole workspace with one profile, so that RocksDB,
 # which takes most of the time, is compiled once for all of them.
 
 CARGO ?= cargo
@@ -20,7 +20,7 @@ OPTIMISED := CARGO_PROFILE_DEV_OPT_LEVEL=3
 # Where the server of `make run` is and what it is called.
 SERVER_NAME ?= localhost
 
-.PHONY: setup run build test fmt clippy unit doc bench test-clients
+.PHONY: setup run build test fmt clippy unit doc bench test-clients test-interop fuzz
 
 ## Installs what building and testing need: rustfmt and clippy, and clang for the bindings of RocksDB.
 setup:
@@ -67,3 +67,18 @@ bench: setup
 ## Two matrix-nio and two matrix-js-sdk clients talk through a server. Installs them below target/clients.
 test-clients: build
 	NATTERJACK=$(TARGET)/debug/natterjack tests/clients/run
+
+## Natterjack and Synapse in rooms together, on loopback. Installs Synapse below target/interop.
+test-interop: build
+	NATTERJACK=$(TARGET)/debug/natterjack INTEROP_DIR=$(TARGET)/interop tests/interop/run
+
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+
+## Fuzzes what other servers send. Needs nightly Rust and cargo-fuzz (`cargo install cargo-fuzz`).
+fuzz:
+	@for target in pdu resolution transaction well_known x_matrix; do \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run --dev --target-dir fuzz/target $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=2048 || exit 1; \
+	done

@@ -165,7 +165,7 @@ async fn capabilities_say_what_is_true() {
     let answer = alice.do_get("/_matrix/client/v3/capabilities").await;
     let capabilities = &answer["capabilities"];
     assert_eq!(capabilities["m.room_versions"]["default"], "12", "{answer}");
-    assert_eq!(capabilities["m.room_versions"]["available"].as_object().unwrap().len(), 7);
+    assert_eq!(capabilities["m.room_versions"]["available"].as_object().unwrap().len(), 12);
     assert_eq!(capabilities["m.get_login_token"]["enabled"], true);
     assert_eq!(capabilities["m.3pid_changes"]["enabled"], false);
     assert_eq!(capabilities["m.profile_fields"]["enabled"], true);

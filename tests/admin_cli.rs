@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::kit::{Process, User};
@@ -27,7 +27,7 @@ fn password(printed: &str) -> String {
 }
 
 /// Logs in with a password.
-async fn log_in(process: &Process, user: &str, password: &str) -> (u16, serde_json::Value) {
+async fn log_in(process: &Process, user: &str, password: &str) -> (u16, Value) {
     let body = json!({
         "type": "m.login.password", "password": password,
         "identifier": { "type": "m.id.user", "user": user },
@@ -90,4 +90,47 @@ async fn the_configuration_is_checked_and_printed() {
     assert!(message.contains(", line "), "{message}");
     let message = refused(&run(&["config", "check", "--config", "/nowhere.toml"]).await);
     assert!(message.contains("/nowhere.toml can't be read"), "{message}");
+}
+
+/// What a running server publishes of its keys.
+async fn published(process: &Process) -> Value {
+    let (status, keys) = process.client().get("/_matrix/key/v2/server").await;
+    assert_eq!(status, 200, "{keys}");
+    keys
+}
+
+/// The names of the keys in a part of what is published.
+fn names(keys: &Value, part: &str) -> Vec<String> {
+    keys[part].as_object().unwrap().keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn the_signing_key_is_rotated_and_the_old_one_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::new(dir.path());
+    let message = refused(&process.run(&["key", "rotate"]).await);
+    assert!(message.contains("no server in this data directory"), "{message}");
+    process.start().await;
+    let first = published(&process).await;
+    let made = printed(&process.run(&["user", "create", "alice"]).await);
+    let (_, answer) = log_in(&process, "alice", &password(&made)).await;
+    let alice = User::new(process.client(), &answer);
+    let room = alice.create_room(json!({})).await;
+    let told = printed(&process.run(&["key", "rotate"]).await);
+    assert_eq!(published(&process).await["verify_keys"], first["verify_keys"], "not yet");
+    process.terminate().await;
+
+    process.start().await;
+    let second = published(&process).await;
+    let [new] = names(&second, "verify_keys").try_into().unwrap();
+    assert!(told.contains(&new), "{told}");
+    assert_eq!(names(&second, "old_verify_keys"), names(&first, "verify_keys"));
+    alice.say(&room, "signed with the new key").await;
+    process.terminate().await;
+    printed(&process.run(&["key", "rotate"]).await);
+    process.start().await;
+    assert_eq!(names(&published(&process).await, "old_verify_keys").len(), 2);
+    process.terminate().await;
+    let check = printed(&process.run(&["store", "check"]).await);
+    assert!(check.contains("all agree"), "{check}");
 }

@@ -144,6 +144,13 @@ fn an_impossible_value_is_told_with_its_line() {
         ("[support]\nadmin_email = \"nobody\"", "support.admin_email", 4),
         ("[[listeners]]\ntls_private_key = \"x\"", "listeners[0].tls_private_key", 4),
         ("[[listeners]]\nserve = []", "listeners[0].serve", 4),
+        ("[federation]\ndeny = [\"\"]", "federation.deny[0]", 4),
+        ("[federation]\nanswer_bytes_max = 1", "federation.answer_bytes_max", 4),
+        (
+            "[federation]\nextra_root_certificates = [\"x\"]",
+            "federation.extra_root_certificates[0]",
+            4,
+        ),
         ("[[listeners]]\n[[listeners]]", "listeners[1].bind", 4),
     ] {
         let (found, place, problem) = mistake(&format!("{NAME}{lines}\n"), &[]);
@@ -182,6 +189,24 @@ fn the_environment_comes_before_the_file() {
     assert_eq!(config.storage.cache_mib, 64);
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(config.listeners[0].bind, "127.0.0.1:1".parse().unwrap());
+}
+
+#[test]
+fn addresses_of_other_servers_are_given_in_the_file_or_in_the_environment() {
+    let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let text = format!("{NAME}[federation.overrides]\n\"one.test\" = \"127.0.0.1:1\"\n");
+    let overrides = load(&text, &[]).unwrap().federation.overrides;
+    assert_eq!(overrides.into_iter().collect::<Vec<_>>(), [(server("one.test"), address(1))]);
+    let variable = "NATTERJACK__FEDERATION__OVERRIDES";
+    let environment = [(variable, r#"{"two.test:8448" = "127.0.0.1:2"}"#)];
+    let overrides = load(NAME, &environment).unwrap().federation.overrides;
+    assert_eq!(overrides.into_iter().collect::<Vec<_>>(), [(server("two.test:8448"), address(2))]);
+    let (key, place, _) = mistake(&text.replace("127.0.0.1:1", "here"), &[]);
+    assert_eq!((key.as_str(), place.as_str()), ("federation.overrides.one.test", "line 4"));
+}
+
+fn server(name: &str) -> ruma::OwnedServerName {
+    name.try_into().unwrap()
 }
 
 #[test]

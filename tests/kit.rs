@@ -11,14 +11,27 @@
 //! A request answers `(status, body)`; its sibling with a leading `do_` insists on 200 and answers
 //! the body.
 
+mod authority;
 mod client;
+mod link;
+mod network;
+mod peer;
+mod peer_host;
+mod peer_room;
 mod process;
+mod room_view;
 mod server;
 mod user;
 
 pub(crate) use self::{
-    client::{Client, Reply, encode, reply},
+    authority::Authority,
+    client::{Client, Reply, encode, refused, reply},
+    network::{Network, network, network_with},
+    peer::{Heard, Peer},
+    peer_host::Hosted,
+    peer_room::{Made, PeerRoom, event_id},
     process::Process,
+    room_view::RoomView,
     server::{TestServer, server, server_with},
     user::{PASSWORD, User},
 };

@@ -85,8 +85,10 @@ async fn other_servers_get_what_is_true_today() {
     let keys = server.client().do_get("/_matrix/key/v2/server").await;
     assert_eq!(keys["server_name"], "localhost");
     assert!(keys["signatures"]["localhost"].is_object());
-    let (status, body) = server.client().get("/_matrix/federation/v1/event/$x").await;
+    let (status, body) = server.client().get("/_matrix/federation/v1/none").await;
     assert_eq!((status, &body["errcode"]), (404, &json!("M_UNRECOGNIZED")));
+    let (status, body) = server.client().get("/_matrix/federation/v1/event/$x").await;
+    assert_eq!((status, &body["errcode"]), (401, &json!("M_UNAUTHORIZED")));
     let (status, body) = server.client().post("/_matrix/key/v2/server", json!({})).await;
     assert_eq!((status, &body["errcode"]), (405, &json!("M_UNRECOGNIZED")));
 }

@@ -83,3 +83,42 @@ mod rooms_requests;
 
 #[cfg(test)]
 mod rooms_walk;
+
+#[cfg(test)]
+mod rooms_spaces;
+
+#[cfg(test)]
+mod rooms_upgrade;
+
+#[cfg(test)]
+mod media;
+
+#[cfg(test)]
+mod federation_links;
+
+#[cfg(test)]
+mod federation_hostile;
+
+#[cfg(test)]
+mod federation_partition;
+
+#[cfg(test)]
+mod federation_large;
+
+#[cfg(test)]
+mod e2ee_keys;
+
+#[cfg(test)]
+mod e2ee_device_lists;
+
+#[cfg(test)]
+mod e2ee_to_device;
+
+#[cfg(test)]
+mod e2ee_backup;
+
+#[cfg(test)]
+mod e2ee_signing;
+
+#[cfg(test)]
+mod e2ee_federation;

@@ -102,6 +102,12 @@ pub(crate) async fn reply(request: reqwest::RequestBuilder) -> Reply {
     (status, json)
 }
 
+/// Checks that a request was refused in these words.
+#[track_caller]
+pub(crate) fn refused((status, body): Reply, wanted: u16, errcode: &str) {
+    assert_eq!((status, body["errcode"].as_str()), (wanted, Some(errcode)), "{body}");
+}
+
 /// The body of an answer that must be 200.
 #[track_caller]
 fn ok(path: &str, (status, body): Reply) -> Value {

@@ -44,6 +44,28 @@ impl Process {
         Self { port, data_dir: data_dir.to_owned(), environment, child: None, client }
     }
 
+    /// Sets a key of the configuration, by the name of its environment variable without the prefix.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.environment.push((format!("NATTERJACK__{key}"), value.to_owned()));
+    }
+
+    /// Memory that the process holds now, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// Most memory that the process has held, in KiB.
+    pub(crate) fn memory_peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
+        let pid = self.child.as_ref().and_then(Child::id).expect("the server should run");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// A command of the program on the same data, and nothing of this process's environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_natterjack"));

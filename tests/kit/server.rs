@@ -27,6 +27,7 @@ pub(crate) async fn server() -> TestServer {
 
 /// Starts a server whose settings differ from those of [`server`].
 pub(crate) async fn server_with(change: impl FnOnce(&mut Config)) -> TestServer {
+    show_log();
     let data_dir = tempfile::tempdir().unwrap();
     let mut config = Config::for_server("localhost".try_into().unwrap());
     config.server.data_dir = data_dir.path().to_owned();
@@ -43,6 +44,16 @@ pub(crate) async fn server_with(change: impl FnOnce(&mut Config)) -> TestServer 
     let mut server = TestServer { config, data_dir, client, server: None };
     server.start().await;
     server
+}
+
+/// Writes the servers' log to standard error where `RUST_LOG` says what of it.
+fn show_log() {
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Fails where an earlier test began it.
+        let _ = log.try_init();
+    }
 }
 
 impl TestServer {

@@ -1,7 +1,7 @@
 //! What was stored of rooms, against ruma's own hashes and signatures, and against the store's
 //! check.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use clock::SystemClock;
 use event::ServerKey;
@@ -46,7 +46,7 @@ pub(crate) async fn check(suite: &mut Suite, rooms: &[String]) {
     let store = Store::open_rocks(&path, options).await.unwrap();
     let identity = store.get(&IDENTITY, &0).await.unwrap().unwrap().0;
     let key = ServerKey::from_parts(identity.key_seed, &identity.key_version).unwrap();
-    let report = rooms::check(&store, name(), &key).await.unwrap();
+    let report = rooms::check(&store, name(), key.public_keys(name())).await.unwrap();
     assert!(report.is_sound(), "{report}");
     assert!(report.rooms >= rooms.len() as u64, "{report}");
 
@@ -56,11 +56,15 @@ pub(crate) async fn check(suite: &mut Suite, rooms: &[String]) {
         let room_id = <&RoomId>::try_from(room.as_str()).unwrap();
         let room = ground.room(room_id).await.unwrap().unwrap();
         assert_eq!(room.version.as_str(), suite.version.to_string());
+        let mut hashes = HashMap::new();
         for event in events {
             let id = <&EventId>::try_from(event["event_id"].as_str().unwrap()).unwrap();
             let stored = ground.event_by_id(&room, id).await.unwrap().unwrap();
             let redacted = stored.redacted_by.is_some();
             agrees(&stored.pdu.json, &event, redacted, &keys, suite);
+            let object = serde_json::from_str(&stored.pdu.json).unwrap();
+            hashes.insert(id.to_string(), reference_hash(&object, &suite.rules).unwrap());
+            refers_to(&object, &hashes, suite);
         }
     }
     ground.stop().await;
@@ -72,9 +76,14 @@ pub(crate) async fn check(suite: &mut Suite, rooms: &[String]) {
 fn agrees(json: &str, shown: &Value, redacted: bool, keys: &PublicKeyMap, suite: &Suite) {
     let object: CanonicalJsonObject = serde_json::from_str(json).unwrap();
     assert_eq!(serde_json::to_string(&object).unwrap(), json, "canonical");
-    assert!(!object.contains_key("event_id") && !object.contains_key("unsigned"), "{json}");
-    let hash = reference_hash(&object, &suite.rules).unwrap();
-    assert_eq!(shown["event_id"], format!("${hash}"));
+    assert!(!object.contains_key("unsigned"), "{json}");
+    if suite.version < 3 {
+        assert_eq!(object["event_id"].as_str(), shown["event_id"].as_str());
+    } else {
+        assert!(!object.contains_key("event_id"), "{json}");
+        let hash = reference_hash(&object, &suite.rules).unwrap();
+        assert_eq!(shown["event_id"], format!("${hash}"));
+    }
     let verified = verify_event(keys, &object, &suite.rules).unwrap();
     let expected = if redacted { Verified::Signatures } else { Verified::All };
     assert_eq!(verified, expected, "{json}");
@@ -91,6 +100,21 @@ fn agrees(json: &str, shown: &Value, redacted: bool, keys: &PublicKeyMap, suite:
     let create = format!("${}", shown["room_id"].as_str().unwrap().trim_start_matches('!'));
     assert!(!auth_events.contains(&Value::from(create)), "{json}");
     assert_eq!(auth_events.is_empty(), pdu["type"] == "m.room.create" || is_first(&pdu, suite));
+}
+
+/// An event refers to earlier ones in the form of its version.
+fn refers_to(object: &CanonicalJsonObject, hashes: &HashMap<String, String>, suite: &Suite) {
+    for field in ["prev_events", "auth_events"] {
+        for reference in object[field].as_array().unwrap() {
+            let Some(pair) = reference.as_array() else {
+                assert!(suite.version >= 3 && hashes.contains_key(reference.as_str().unwrap()));
+                continue;
+            };
+            assert!(suite.version < 3);
+            let hash = &pair[1].as_object().unwrap()["sha256"];
+            assert_eq!(hash.as_str(), Some(&*hashes[pair[0].as_str().unwrap()]));
+        }
+    }
 }
 
 /// From version 12 on the creator's join is allowed by the create event alone, which is not listed.
