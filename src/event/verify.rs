@@ -73,7 +73,7 @@ pub fn verify(
 ///
 /// # Errors
 /// - [`EventError::BadJson`] for a malformed event, or one with more than 32 signatures of a
-/// server.
+///   server.
 /// - [`EventError::Unverified`] when a server that must sign did not, with any ed25519 key.
 pub fn required_keys(
     json: &str,
