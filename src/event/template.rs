@@ -38,7 +38,7 @@ pub struct Completion<'a> {
 /// [`Pdu`] with an ID of no meaning, to be authorised.
 ///
 /// # Errors
-/// As [`crate::build`].
+/// As [`crate::build()`].
 pub fn template(draft: Draft, rules: &RoomVersionRules) -> Result<Pdu, EventError> {
     let object = to_object(draft, rules)?;
     let event_id =
